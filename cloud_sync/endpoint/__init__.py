@@ -1,0 +1,1 @@
+"""The commune's side: ingest, store, acknowledge, publish lists, answer over HTTP."""

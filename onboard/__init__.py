@@ -1,0 +1,1 @@
+"""The box: what runs in the car."""

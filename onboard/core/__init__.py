@@ -1,0 +1,1 @@
+"""Decisions, as pure functions: no clock, no randomness, no waiting, standard library only."""

@@ -1,0 +1,1 @@
+"""One suite on real and simulated adapters."""
