@@ -88,7 +88,7 @@ def learn(
     """Take in a time that a source gave.
 
     Returns ``(floor_s, anchor, refusal)``. A time proof (``AUTHENTICATED``) replaces everything and raises the floor.
-    A GNSS time replaces unsigned ones, is refused below the floor (``gnss_date_below_floor``), above the horizon
+    A GNSS time replaces unsigned ones. It is refused below the floor (``gnss_date_below_floor``), beyond the horizon
     (``gnss_date_beyond_horizon``), or where it disagrees with a time proof of this boot (``gnss_disagrees_with_proof``).
     """
     if heard.quality is ClockQuality.AUTHENTICATED:

@@ -26,7 +26,7 @@ class Policy:
     early_unlock_s: float = 600.0
     """A driver may come this early if no other window is open."""
     grace_s: float = 900.0
-    """After its end a booking may still be begun or held open this long before others may take the car."""
+    """A rental may outlast its booking this long before a locked car counts as returned."""
     unproven_start: bool = False
     """Let a listed booking start although the clock is too weak to test its window (logged as unproven)."""
     uid_cards: bool = False

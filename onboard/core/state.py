@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from onboard.core.clock import Anchor, Instant
+from onboard.core.clock import Anchor, ClockQuality, Instant
 from onboard.core.commands import Action, SupplyLevel
 from onboard.core.events import BusState, Charging, DoorReported, Position, Reading, Signal
 from onboard.core.grants import Pass, Reservation, ReservationList
 from onboard.core.policy import Policy
-from onboard.core.records import DistanceSource, RentalKind
+from onboard.core.records import RentalKind
+
+
+_BEGINNING = Instant(0.0, 0.0, ClockQuality.UNSET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ class Meter:
     speed_driven_m: float = 0.0
     speed_gaps: int = 0
     gnss_driven_m: float = 0.0
-    source_seen: DistanceSource = DistanceSource.NONE
+    gnss_seen: bool = False
+    speed_seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,8 @@ class Trip:
     opened: bool = False
     """A report after the unlock said unlocked, or a door open: somebody got in."""
     end: EndRequest | None = None
-    carried_s: float = 0.0
-    """Duration measured in earlier boots."""
+    elapsed_s: float = 0.0
+    """Duration at the last moment that was made durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,8 @@ class Rental:
     trip: Trip | None
     trips: int = 1
     distance_m: int = 0
-    locked: Instant | None = None
-    """Last confirmed lock, while no trip runs."""
-    locked_epoch: bytes = b""
     elapsed_s: float = 0.0
-    """Billable seconds up to the last moment it was worked out."""
-    elapsed_at: Instant | None = None
+    """Seconds since the first unlock at the last moment that was made durable (a lock, or progress)."""
     elapsed_basis: str = "boot"
     overdue_told: bool = False
 
@@ -110,8 +110,10 @@ class Kept:
     rentals: int = 0
     """Numbers given so far: exact replay needs counters, not randomness."""
     trips: int = 0
+    ended: tuple[bytes, ...] = ()
+    """Bookings whose rental is over, newest last: they open nothing again."""
     odometer_m: int | None = None
-    """Last known, to notice unbooked movement."""
+    """Reading at the last trip's end, to notice unbooked movement."""
     maintenance: bool = False
     outbox: Outbox = Outbox()
 
@@ -139,8 +141,8 @@ class Doors:
     armed_by: str = ""
     armed_finish: bool = False
     armed_needs_opening: bool = False
-    open_since_s: float | None = None
-    """Boot time since which the car stands unlocked and untouched."""
+    touched_s: float = 0.0
+    """Boot time at which somebody last used a door, a card or the wheel."""
     left_open_told: bool = False
 
 
@@ -156,7 +158,8 @@ class Vehicle:
     position: Position | None = None
     still_since_s: float | None = None
     """Boot time since which it has stood still, if it does."""
-    moved_unbooked_m: int = 0
+    track_origin: Position | None = None
+    """Last fix that counted for the distance by GNSS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,8 @@ class LastDriver:
     """Who may open once more for the cable. Lives in memory: a reboot closes it."""
 
     booking: Reservation
-    until_s: float
+    ended_s: float
+    used: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +176,15 @@ class Sending:
     """What is on its way; unproven until acknowledged."""
 
     connected: bool = False
+    acked_seq: int = 0
+    """Ahead of ``Outbox.acked_seq``, which is written with the next commit: a lost acknowledgement only costs bytes."""
     sent_seq: int = 0
+    batches: tuple[int, ...] = ()
+    """Last number of each batch that is on its way."""
     resend_at_s: float | None = None
     attempts: int = 0
     status_at_s: float = 0.0
-    acked_at_s: float = 0.0
+    heard_at_s: float = 0.0
     lost_told: bool = False
 
 
@@ -205,6 +213,8 @@ class State:
 
     kept: Kept
     policy: Policy
+    at: Instant = _BEGINNING
+    """The last step's ``now``: what ``next_deadline`` reckons from."""
     boot_epoch: bytes = b""
     software: str = ""
     anchor: Anchor | None = None
@@ -216,6 +226,10 @@ class State:
     refusals: Refusals = Refusals()
     faults: tuple[tuple[str, str], ...] = ()
     plug_in_by_s: float | None = None
+    meter: Meter = Meter()
+    """The running trip's, ahead of the kept one by ``progress_every_s`` at most."""
     progress_at_s: float | None = None
+    locked_s: float | None = None
+    """Boot time of the last confirmed lock of this boot: a second tap soon after means done."""
     track: tuple[tuple[int, int, int], ...] = ()
-    track_from_s: float | None = None
+    track_at_s: float | None = None
