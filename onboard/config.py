@@ -1,0 +1,346 @@
+"""The box's one configuration file: TOML in, frozen dataclasses out, every mistake named with file, line and remedy.
+
+``systemd/amibox.toml`` is the complete commented example. A device section that is absent means that the car has no
+such device. Nothing here knows an adapter: the composition root turns these sections into the adapters' settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+from msgspec import Meta
+
+from onboard.config_reader import ConfigError, Problem, Reader, find_line, read_text
+from onboard.core.policy import Policy, Station
+
+__all__ = [
+    "SECTIONS",
+    "BoxConfig",
+    "CanConfig",
+    "CarConfig",
+    "CardReaderConfig",
+    "Config",
+    "ConfigError",
+    "DoorConfig",
+    "GpsConfig",
+    "Problem",
+    "StationConfig",
+    "UplinkConfig",
+    "check_devices",
+    "load_config",
+    "parse_config",
+    "section_keys",
+]
+
+BCM_PINS: Final = 28
+"""GPIO 0 to 27 are on the 40-pin header of every Raspberry Pi since 2014."""
+
+Text = Annotated[str, Meta(min_length=1, max_length=200, description="a text in quotation marks")]
+File = Annotated[Path, Meta(description='a path in quotation marks, such as "/etc/amibox/ca.pem"')]
+Port = Annotated[Path, Meta(description='a device path in quotation marks, such as "/dev/amibox-gps"')]
+Baud = Annotated[int, Meta(ge=1200, le=4_000_000, description="bits a second, 1200 to 4000000")]
+Pin = Annotated[int, Meta(ge=0, lt=BCM_PINS, description="a GPIO number, 0 to 27 (not the pin's place on the header)")]
+Switch = Annotated[bool, Meta(description="true or false")]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxConfig:
+    """``[box]``: where the box keeps things. Relative paths start at the configuration file's folder."""
+
+    data_dir: File = Path("/var/lib/amibox")
+    provisioning: File = Path("/var/lib/amibox/provisioning.cbor")
+    """Keys, vehicle id and version floors. Written by the box, so not in ``/etc``."""
+    socket: File = Path("/run/amibox/amibox.sock")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class CarConfig:
+    """``[car]``: which folder of ``hw/models`` describes this car."""
+
+    model: Annotated[
+        str, Meta(pattern=r"^[a-z0-9_]{1,40}$", description='the name of a folder in hw/models, such as "ami"')
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CanConfig:
+    """``[can]``: the bus, in python-can's words."""
+
+    interface: Text = "socketcan"
+    channel: Text = "can0"
+    bitrate: Annotated[int, Meta(ge=10_000, le=1_000_000, description="bits a second, 10000 to 1000000")] = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class GpsConfig:
+    """``[gps]``: an NMEA receiver on a serial port."""
+
+    port: Port
+    baud_rate: Baud = 9600
+
+
+@dataclass(frozen=True, slots=True)
+class CardReaderConfig:
+    """``[card_reader]``: a PN532 on a serial port. Whether bare card numbers count is ``policy.uid_cards``."""
+
+    port: Port
+    baud_rate: Baud = 115_200
+
+
+@dataclass(frozen=True, slots=True)
+class DoorConfig:
+    """``[door]``: relays, contacts, button, light and buzzer, by GPIO number."""
+
+    unlock_pin: Pin
+    lock_pin: Pin
+    driver_door_pin: Pin
+    passenger_door_pin: Pin
+    lock_contact_pin: Pin
+    button_pin: Pin
+    light_pin: Pin | None = None
+    buzzer_pin: Pin | None = None
+    relay_active_high: Switch = True
+    """The relay closes when its pin is high."""
+    door_closed_when_open: Switch = False
+    """True: a door's contact connects its pin to ground while the door is *open*; false: while it is shut."""
+    lock_closed_when_unlocked: Switch = False
+    """True: the lock's contact connects its pin to ground while *unlocked*; false: while locked."""
+    pulse_s: Annotated[float, Meta(ge=0.05, le=2.0, description="seconds, 0.05 to 2")] = 0.5
+    pin_factory: Text = "lgpio"
+    """A pin factory of gpiozero, or ``module:Class``."""
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkConfig:
+    """``[uplink]``: the commune's broker. Either a client certificate, or a user name with a file for its password."""
+
+    host: Text
+    port: Annotated[int, Meta(ge=1, le=65_535, description="a port number, 1 to 65535")] = 8883
+    tls: Switch = True
+    ca_file: File | None = None
+    """None: the system's own authorities."""
+    cert_file: File | None = None
+    key_file: File | None = None
+    username: Text | None = None
+    password_file: File | None = None
+    keepalive_s: Annotated[int, Meta(ge=10, le=3600, description="whole seconds, 10 to 3600")] = 60
+
+
+@dataclass(frozen=True, slots=True)
+class StationConfig:
+    """``[[station]]``: a circle round a charging point, where rentals begin and end."""
+
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}$", description="1 to 32 of a-z, 0-9 and -, in quotation marks")]
+    name: Text
+    latitude: Annotated[float, Meta(ge=-90, le=90, description="degrees north, -90 to 90")]
+    longitude: Annotated[float, Meta(ge=-180, le=180, description="degrees east, -180 to 180")]
+    radius_m: Annotated[float, Meta(ge=5, le=2000, description="metres, 5 to 2000")] = 40.0
+
+
+NOT_THE_COMMUNES: Final = frozenset({"stations", "odometer_speed_mps"})
+"""Fields of ``Policy`` that ``[policy]`` may not set: ``[[station]]`` and the car's model do."""
+
+UNIT_RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
+    "_mps": (0, 60, "metres a second"),
+    "_pct": (0, 100, "percent"),
+    "_max": (1, 100_000, "a whole number"),
+    "_s": (0, 2_592_000, "seconds"),
+    "_m": (1, 100_000, "metres"),
+    "_v": (6, 16, "volts"),
+    "_c": (-40, 100, "degrees Celsius"),
+}
+"""What a policy's unit allows: lowest, highest, its name. A name's ending is its unit."""
+
+NARROWER: Final[Mapping[str, tuple[float, float]]] = {
+    "supply_hysteresis_v": (0.05, 2),
+    "standstill_mps": (0, 1),
+    "interlock_mps": (0, 2),  # never unlock above walking pace, whatever a file says
+    "door_fresh_s": (0.5, 60),
+    "speed_fresh_s": (0.5, 60),
+    "settle_s": (0.02, 2),
+    "confirm_s": (0.5, 30),
+    "attempts_max": (1, 10),
+    "progress_every_s": (5, 3600),
+    "status_every_s": (5, 86_400),
+    "resend_first_s": (1, 3600),
+    "track_every_s": (5, 3600),
+    "batch_events_max": (1, 500),  # a batch is one message: cloud_sync.wire bounds it
+    "batches_unacknowledged_max": (1, 16),
+}
+"""Policies that could hurt somebody, the card or the network at the ends of their unit's range."""
+
+ORDERED: Final = (
+    ("supply_off_v", "supply_critical_v"),
+    ("supply_critical_v", "supply_saving_v"),
+    ("settle_s", "confirm_s"),
+    ("standstill_mps", "interlock_mps"),
+    ("resend_first_s", "resend_max_s"),
+)
+"""Pairs of policies of which the first is lower than the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file. ``policy`` already holds the stations."""
+
+    file: Path
+    box: BoxConfig
+    car: CarConfig
+    can: CanConfig | None
+    gps: GpsConfig | None
+    card_reader: CardReaderConfig | None
+    door: DoorConfig | None
+    uplink: UplinkConfig | None
+    policy: Policy
+    stations: tuple[StationConfig, ...]
+    lines: Mapping[str, int] = field(repr=False, compare=False)
+    """Line of each key, such as ``gps.port`` or ``station.0.id``."""
+
+
+SECTIONS: Final[Mapping[str, type]] = {
+    "box": BoxConfig,
+    "car": CarConfig,
+    "can": CanConfig,
+    "gps": GpsConfig,
+    "card_reader": CardReaderConfig,
+    "door": DoorConfig,
+    "uplink": UplinkConfig,
+    "policy": Policy,
+    "station": StationConfig,
+}
+"""Every table of the file and the class that lists its keys."""
+
+
+def section_keys(cls: type) -> dict[str, Any]:
+    """Return the keys that a section may hold, each with its type and range."""
+    hints = get_type_hints(cls, include_extras=True)
+    if cls is not Policy:
+        return hints
+    return {name: _policy_type(name, hint) for name, hint in hints.items() if name not in NOT_THE_COMMUNES}
+
+
+def load_config(file: Path) -> Config:
+    """Read ``file``. Raises ``ConfigError`` with every mistake in it."""
+    return parse_config(read_text(file), file)
+
+
+def parse_config(text: str, file: Path) -> Config:
+    """Turn the text of ``file`` into a ``Config``. Raises ``ConfigError`` with every mistake in it."""
+    reader = Reader(file, text)
+    box = reader.section("box", BoxConfig, section_keys(BoxConfig))
+    car = reader.section("car", CarConfig, section_keys(CarConfig))
+    can = reader.section("can", CanConfig, section_keys(CanConfig))
+    gps = reader.section("gps", GpsConfig, section_keys(GpsConfig))
+    card_reader = reader.section("card_reader", CardReaderConfig, section_keys(CardReaderConfig))
+    door = reader.section("door", DoorConfig, section_keys(DoorConfig))
+    uplink = reader.section("uplink", UplinkConfig, section_keys(UplinkConfig))
+    policy = reader.section("policy", Policy, section_keys(Policy))
+    stations = reader.sections("station", StationConfig, section_keys(StationConfig))
+    reader.refuse_others(SECTIONS)
+    _check_door(reader, door)
+    _check_uplink(reader, uplink)
+    _check_policy(reader, policy)
+    _check_stations(reader, stations)
+    if car is None and "car" not in reader.lines:
+        reader.refuse("car", "missing", 'add [car] and model = "ami", a folder of hw/models')
+    if reader.problems or car is None:
+        raise ConfigError(reader.problems)
+    places = tuple(Station(each.id, each.latitude, each.longitude, each.radius_m) for each in stations)
+    policy = dataclasses.replace(policy or Policy(), stations=places)
+    box = box or BoxConfig()
+    return Config(file, box, car, can, gps, card_reader, door, uplink, policy, stations, reader.lines)
+
+
+def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> tuple[Problem, ...]:
+    """Return what the file names and this machine does not have: for ``amibox`` at a technician's desk.
+
+    The daemon in the car does not refuse to start for it: a device may come later, and its worker tries again.
+    ``interfaces`` is the folder with an entry for each network interface.
+    """
+    wanted: list[tuple[str, Path, str]] = []
+    if config.can is not None:
+        channel = config.can.channel
+        if config.can.interface == "socketcan":
+            remedy = "fit the adapter, or name the interface that `ip link` shows"
+            wanted.append(("can.channel", interfaces / channel, remedy))
+        elif channel.startswith("/"):
+            wanted.append(("can.channel", Path(channel), "plug the adapter in, or correct the path"))
+    if config.gps is not None:
+        wanted.append(("gps.port", config.gps.port, "plug the receiver in, correct the path, or take [gps] out"))
+    if config.card_reader is not None:
+        remedy = "plug the reader in, correct the path, or take [card_reader] out"
+        wanted.append(("card_reader.port", config.card_reader.port, remedy))
+    if config.uplink is not None:
+        for key in ("ca_file", "cert_file", "key_file", "password_file"):
+            file: Path | None = getattr(config.uplink, key)
+            if file is not None:
+                wanted.append((f"uplink.{key}", file, "put the file there, or correct the path"))
+    wanted.append(("box.data_dir", config.box.data_dir, "make the folder and give it to the user amibox"))
+    return tuple(
+        Problem(config.file, find_line(config.lines, key), key, f"{path} is not there", remedy)
+        for key, path, remedy in wanted
+        if not path.exists()
+    )
+
+
+def _policy_type(name: str, hint: object) -> object:
+    ending = next((ending for ending in UNIT_RANGES if name.endswith(ending)), None)
+    if ending is None:
+        return hint
+    low, high, unit = UNIT_RANGES[ending]
+    low, high = NARROWER.get(name, (low, high))
+    meaning = f"{unit}, {low:.10g} to {high:.10g}"
+    number = Meta(ge=low, le=high, description=meaning)
+    if hint == tuple[float, float]:
+        pair = tuple[Annotated[float, number], Annotated[float, number]]
+        return Annotated[pair, Meta(description=f"[lowest, highest] in {meaning}")]
+    return Annotated[hint, number]
+
+
+def _check_door(reader: Reader, door: DoorConfig | None) -> None:
+    if door is None:
+        return
+    taken: dict[int, str] = {}
+    for each in dataclasses.fields(door):
+        pin = getattr(door, each.name)
+        if not each.name.endswith("_pin") or pin is None:
+            continue
+        if pin in taken:
+            reader.refuse(f"door.{each.name}", f"GPIO {pin} is already {taken[pin]}", "give each its own pin")
+        taken.setdefault(pin, each.name)
+
+
+def _check_uplink(reader: Reader, uplink: UplinkConfig | None) -> None:
+    if uplink is None:
+        return
+    if (uplink.cert_file is None) != (uplink.key_file is None):
+        reader.refuse("uplink.cert_file", "a certificate needs its key", "set both cert_file and key_file, or neither")
+    if (uplink.username is None) != (uplink.password_file is None):
+        reader.refuse("uplink.username", "a user needs a password", "set both username and password_file, or neither")
+    if uplink.username is None and uplink.cert_file is None:
+        remedy = "set cert_file and key_file, or username and password_file"
+        reader.refuse("uplink", "the box can't say who it is", remedy)
+
+
+def _check_policy(reader: Reader, policy: Policy | None) -> None:
+    if policy is None:
+        return
+    for lower, higher in ORDERED:
+        low, high = getattr(policy, lower), getattr(policy, higher)
+        if low >= high:
+            key = f"policy.{lower}" if f"policy.{lower}" in reader.lines else f"policy.{higher}"
+            reader.refuse(key, f"{lower} {low} is not below {higher} {high}", "set the first lower than the second")
+    coldest, hottest = policy.plug_in_temperature_c
+    if coldest >= hottest:
+        reader.refuse("policy.plug_in_temperature_c", "lowest is not below highest", "write [lowest, highest]")
+
+
+def _check_stations(reader: Reader, stations: tuple[StationConfig, ...]) -> None:
+    ids = [station.id for station in stations]
+    for id_ in sorted({id_ for id_ in ids if ids.count(id_) > 1}):
+        reader.refuse("station", f'id "{id_}" stands twice', "give each station an id of its own")
