@@ -89,7 +89,7 @@ def learn(
 
     Returns ``(floor_s, anchor, refusal)``. A time proof (``AUTHENTICATED``) replaces everything and raises the floor.
     A GNSS time replaces unsigned ones. It is refused below the floor (``gnss_date_below_floor``), beyond the horizon
-    (``gnss_date_beyond_horizon``), or where it disagrees with a time proof of this boot (``gnss_disagrees_with_proof``).
+    (``gnss_date_beyond_horizon``), or where a time proof of this boot says otherwise (``gnss_disagrees_with_proof``).
     """
     if heard.quality is ClockQuality.AUTHENTICATED:
         return max(floor_s, heard.earliest_s), heard, None
@@ -109,3 +109,34 @@ def stamp(floor_s: float, anchor: Anchor | None, now: Instant) -> Instant:
     """Return ``now`` as it goes into a record: the boot-time clock and the believed wall time with its quality."""
     belief = believe(floor_s, anchor, now)
     return Instant(now.boot_s, belief.best_s, belief.quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A duration that may outlive a boot. ``epoch``: the boot of its start; ``saved_*``: its last durable length."""
+
+    started: Instant
+    epoch: bytes
+    saved_s: float = 0.0
+    saved_boot_s: float = 0.0
+    saved_epoch: bytes = b""
+
+
+def length(span: Span, at: Instant, epoch: bytes) -> tuple[float, str]:
+    """Return how long a span is at the believed moment ``at`` of the boot ``epoch``, and what that rests on.
+
+    ``boot``: the boot-time clock alone. ``wall``: two wall times of GNSS or better, across a reboot. ``floor``: a
+    reboot without a trustworthy clock: the saved length and this boot's own seconds, surely not too long.
+    """
+    if span.epoch == epoch:
+        return max(0.0, at.boot_s - span.started.boot_s), "boot"
+    since_s = at.boot_s - span.saved_boot_s if span.saved_epoch == epoch else at.boot_s
+    least_s = span.saved_s + max(0.0, since_s)
+    if min(span.started.quality, at.quality) >= ClockQuality.GNSS:
+        return max(least_s, at.wall_s - span.started.wall_s), "wall"
+    return least_s, "floor"
+
+
+def save(span: Span, at: Instant, epoch: bytes) -> Span:
+    """Return the span with its length of now made durable."""
+    return replace(span, saved_s=length(span, at, epoch)[0], saved_boot_s=at.boot_s, saved_epoch=epoch)

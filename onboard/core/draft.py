@@ -41,7 +41,7 @@ class Draft:
 
     @property
     def stamp(self) -> Instant:
-        """This moment as the core believes it."""
+        """Moment of this step as the core believes it."""
         return stamp(self.kept.floor_s, self.state.anchor, self.now)
 
     def set(self, **changes: Any) -> None:

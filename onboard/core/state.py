@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from onboard.core.clock import Anchor, ClockQuality, Instant
+from onboard.core.clock import Anchor, ClockQuality, Instant, Span
 from onboard.core.commands import Action, SupplyLevel
 from onboard.core.events import BusState, Charging, DoorReported, Position, Reading, Signal
 from onboard.core.grants import Pass, Reservation, ReservationList
 from onboard.core.policy import Policy
 from onboard.core.records import RentalKind
-
 
 _BEGINNING = Instant(0.0, 0.0, ClockQuality.UNSET)
 
@@ -36,12 +35,11 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
-    """A lock that was asked for and committed. ``boot_epoch`` tells whether it was in this boot."""
+    """A lock that was asked for and committed."""
 
     by: str
     finish: bool
     at: Instant
-    boot_epoch: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +47,11 @@ class Trip:
     """From a granted unlock to a confirmed lock."""
 
     number: int
-    started: Instant
-    boot_epoch: bytes
+    span: Span
     meter: Meter
     opened: bool = False
     """A report after the unlock said unlocked, or a door open: somebody got in."""
     end: EndRequest | None = None
-    elapsed_s: float = 0.0
-    """Duration at the last moment that was made durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +61,13 @@ class Rental:
     number: int
     kind: RentalKind
     booking: Reservation
-    started: Instant
-    boot_epoch: bytes
+    span: Span
     trip: Trip | None
     trips: int = 1
     distance_m: int = 0
-    elapsed_s: float = 0.0
-    """Seconds since the first unlock at the last moment that was made durable (a lock, or progress)."""
-    elapsed_basis: str = "boot"
+    billable_s: float = 0.0
+    """First unlock to last confirmed lock."""
+    billable_basis: str = "boot"
     overdue_told: bool = False
 
 

@@ -6,7 +6,7 @@ decrease of the odometer is never a wrap: it is a reset, another cluster or garb
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from math import asin, cos, radians, sin, sqrt
 from typing import Final

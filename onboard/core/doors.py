@@ -1,0 +1,271 @@
+"""The door: asking it to open or lock, and believing only a report sampled after the pulse.
+
+Unlock: record, then act. Lock: act, then record on confirmation. ``EndRequested`` is committed with the lock pulse;
+the trip ends when a report *sampled after the actuation* says locked with every door shut. A pulse that is not confirmed
+is repeated ``attempts_max`` times, then the driver and the cloud are told. A power cut in between is settled after the
+boot by the first fresh report: nothing moves by itself then.
+
+Asked to lock while a door is open (or by the button inside with the doors shut), the car arms: it locks when the last
+door shuts within ``lock_arm_s``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onboard.core import rental as rentals
+from onboard.core.commands import Action, Actuate, Pattern
+from onboard.core.draft import Draft
+from onboard.core.events import ActuationOutcome, ActuationSettled, DoorReported
+from onboard.core.records import ActuationFailed, Alert, EndRequested, RentalEndReason, TripEndReason
+from onboard.core.state import Actuation, EndRequest, State
+from onboard.core.trip import Standing, standing
+
+
+def shut(report: DoorReported | None) -> bool:
+    """Tell whether no contact says open. A contact that isn't there says nothing."""
+    return report is not None and not report.driver_open and not report.passenger_open
+
+
+def is_open(report: DoorReported | None) -> bool:
+    """Tell whether a contact says open."""
+    return report is not None and bool(report.driver_open or report.passenger_open)
+
+
+def fresh_report(state: State, now_s: float) -> DoorReported | None:
+    """Return the last report if it is young enough to act upon."""
+    report = state.doors.report
+    if report is None or not 0 <= now_s - report.sampled_s <= state.policy.door_fresh_s:
+        return None
+    return report
+
+
+def move(d: Draft, action: Action, attempt: int = 1) -> None:
+    """Give one pulse. Its outcome and a later report say what became of it."""
+    number = d.state.doors.actuations + 1
+    pending = Actuation(number, action, attempt, asked_s=d.boot_s)
+    d.doors(actuation=pending, actuations=number, armed_until_s=None, armed_needs_opening=False, touched_s=d.boot_s)
+    d.do(Actuate(number, action))
+
+
+def ask_lock(d: Draft, by: str, *, finish: bool, inside: bool = False) -> tuple[bool, str]:
+    """Lock, or arm the lock. Returns ``(accepted, word)``.
+
+    Refused only while the car moves, a pulse is under way, or the contacts have nothing fresh to say. ``inside``: the
+    button: whoever pressed it still has to get out.
+    """
+    if d.state.doors.actuation is not None:
+        return False, "busy"
+    if standing(d.state.vehicle, d.policy, d.boot_s) is Standing.MOVING:
+        return False, "moving"
+    report = fresh_report(d.state, d.boot_s)
+    if report is None:
+        return False, "door_unknown"
+    if is_open(report) or inside:
+        d.doors(
+            armed_until_s=d.boot_s + d.policy.lock_arm_s,
+            armed_by=by,
+            armed_finish=finish,
+            armed_needs_opening=not is_open(report),
+            touched_s=d.boot_s,
+        )
+        return True, "shut_the_door"
+    _lock(d, by, finish=finish)
+    return True, "locking"
+
+
+def _lock(d: Draft, by: str, *, finish: bool) -> None:
+    rental = d.kept.rental
+    if rental is not None and rental.trip is not None:
+        request = EndRequest(by, finish, d.stamp)
+        d.keep(rental=replace(rental, trip=replace(rental.trip, end=request)))
+        d.record(EndRequested(rental.number, rental.trip.number, by, finish))
+    move(d, Action.LOCK)
+
+
+def on_settled(d: Draft, event: ActuationSettled) -> None:
+    """Take in what became of a pulse. Late news of an older pulse says nothing."""
+    pending = d.state.doors.actuation
+    if pending is None or pending.number != event.actuation:
+        return
+    if event.outcome is ActuationOutcome.REFUSED:
+        _give_up(d, pending, event.reason, moved=False)
+        return
+    d.doors(actuation=replace(pending, settled_s=event.at_s))
+
+
+def on_report(d: Draft, event: DoorReported) -> None:
+    """Take in the contacts: confirm a pulse, arm or lock, notice a touch. An older report than the last is nothing."""
+    before = d.state.doors.report
+    if before is not None and event.sampled_s < before.sampled_s:
+        return
+    changed = before is None or _contacts(before) != _contacts(event)
+    d.doors(report=event)
+    if changed:
+        d.doors(touched_s=d.boot_s, left_open_told=False)
+        d.tell_status()
+    _note_opened(d, event)
+    pending = d.state.doors.actuation
+    if pending is not None:
+        _confirm(d, pending, event)
+    else:
+        _settle_old(d, event)
+        if before is not None and changed:
+            _notice_unasked(d, before, event)
+    _armed(d, event)
+
+
+def _contacts(report: DoorReported) -> tuple[bool | None, ...]:
+    return report.locked, report.driver_open, report.passenger_open
+
+
+def _note_opened(d: Draft, report: DoorReported) -> None:
+    """Remember durably that somebody got in: from then on only a confirmed lock ends the trip."""
+    rental, pending = d.kept.rental, d.state.doors.actuation
+    if rental is None or rental.trip is None or rental.trip.opened:
+        return
+    after = pending is None or (pending.settled_s is not None and report.sampled_s >= pending.settled_s)
+    if is_open(report) or (after and report.locked is False):
+        d.keep(rental=replace(rental, trip=replace(rental.trip, opened=True)))
+
+
+def _confirm(d: Draft, pending: Actuation, report: DoorReported) -> None:
+    if pending.settled_s is None or report.sampled_s < pending.settled_s + d.policy.settle_s:
+        return
+    if pending.action is Action.UNLOCK and report.locked is False:
+        d.doors(actuation=None)
+        d.fault("door", "", active=False)
+    elif pending.action is Action.LOCK and report.locked is True and shut(report):
+        d.doors(actuation=None)
+        d.fault("door", "", active=False)
+        _locked(d)
+
+
+def _locked(d: Draft) -> None:
+    rental = d.kept.rental
+    if rental is not None and rental.trip is not None:
+        still = standing(d.state.vehicle, d.policy, d.boot_s) is Standing.STILL
+        rentals.end_trip(d, TripEndReason.LOCKED, () if still else ("standstill_unproven",))
+        d.show(Pattern.GRANTED)
+
+
+def _settle_old(d: Draft, report: DoorReported) -> None:
+    """Settle what a cut left open (no pulse is under way any more): an end asked for, a door that was to open."""
+    rental = d.kept.rental
+    if rental is None or rental.trip is None:
+        return
+    trip = rental.trip
+    if trip.end is not None:
+        if report.locked is True and shut(report):
+            _locked(d)
+        elif report.locked is False:
+            d.keep(rental=replace(rental, trip=replace(trip, end=None)))
+            d.record(ActuationFailed("lock", "power_cut", trip.number))
+    elif not trip.opened and report.locked is True:
+        rentals.end_trip(d, TripEndReason.NOT_OPENED)
+
+
+def _notice_unasked(d: Draft, before: DoorReported, report: DoorReported) -> None:
+    """Tell of a door that locked though nobody asked: the driver's next tap opens it again."""
+    rental = d.kept.rental
+    if rental is not None and rental.trip is not None and report.locked is True and before.locked is False:
+        d.record(Alert("locked_unasked", rental.number))
+
+
+def _armed(d: Draft, report: DoorReported) -> None:
+    doors = d.state.doors
+    if doors.armed_until_s is None or doors.actuation is not None:
+        return
+    if is_open(report):
+        d.doors(armed_needs_opening=False)
+    elif not doors.armed_needs_opening and standing(d.state.vehicle, d.policy, d.boot_s) is not Standing.MOVING:
+        _lock(d, doors.armed_by, finish=doors.armed_finish)
+
+
+def confirm_by_s(state: State) -> float | None:
+    """Return the boot time by which the pending pulse must be confirmed."""
+    pending = state.doors.actuation
+    if pending is None:
+        return None
+    # An adapter that never answers is treated like one whose answer never came.
+    return (pending.settled_s if pending.settled_s is not None else pending.asked_s + 2.0) + state.policy.confirm_s
+
+
+def on_unconfirmed(d: Draft) -> None:
+    """Repeat the pulse that nothing confirmed, or give up and tell."""
+    pending = d.state.doors.actuation
+    if pending is None:
+        return
+    moving = standing(d.state.vehicle, d.policy, d.boot_s) is Standing.MOVING
+    if pending.attempt >= d.policy.attempts_max or moving:
+        _give_up(d, pending, "moving" if moving else "not_confirmed", moved=True)
+    elif pending.action is Action.LOCK and is_open(d.state.doors.report):
+        _give_up(d, pending, "door_open", moved=True)
+    else:
+        move(d, pending.action, pending.attempt + 1)
+
+
+def _give_up(d: Draft, pending: Actuation, reason: str, *, moved: bool) -> None:
+    d.doors(actuation=None)
+    rental = d.kept.rental
+    trip = rental.trip if rental is not None else None
+    d.record(ActuationFailed(pending.action.value, reason, trip.number if trip else 0))
+    if reason == "not_confirmed":
+        d.fault(
+            "door", f"{pending.action.value} was not confirmed: look at the actuator and the lock contact", active=True
+        )
+    d.show(Pattern.OUT_OF_ORDER if reason == "not_confirmed" else Pattern.TRY_AGAIN)
+    if rental is None or trip is None:
+        return
+    if pending.action is Action.LOCK:
+        if trip.end is not None:
+            d.keep(rental=replace(rental, trip=replace(trip, end=None)))
+        return
+    report = d.state.doors.report
+    surely_shut = report is not None and report.locked is True and (not moved or _after(report, pending))
+    if not trip.opened and (surely_shut or not moved):
+        rentals.end_trip(d, TripEndReason.NOT_OPENED)
+
+
+def _after(report: DoorReported, pending: Actuation) -> bool:
+    return pending.settled_s is not None and report.sampled_s >= pending.settled_s
+
+
+def on_left_open(d: Draft) -> None:
+    """Warn once that the car stands open and untouched."""
+    d.doors(left_open_told=True)
+    rental = d.kept.rental
+    d.record(Alert("left_open", rental.number if rental else 0))
+    d.show(Pattern.TRY_AGAIN)
+
+
+def left_open_at_s(state: State) -> float | None:
+    """Return the boot time at which an unlocked, untouched car is warned about."""
+    rental, doors = state.kept.rental, state.doors
+    if rental is None or rental.trip is None or doors.left_open_told or doors.report is None or doors.report.locked:
+        return None
+    return doors.touched_s + state.policy.left_open_s
+
+
+def abandoned(state: State, now_s: float) -> bool:
+    """Tell whether the running rental may be taken over: past its time, not moving, shut, untouched.
+
+    After a reboot beside a sleeping bus no speed was ever seen; the car must not stay blocked for that.
+    """
+    return (
+        rentals.time_over(state)
+        and standing(state.vehicle, state.policy, now_s) is not Standing.MOVING
+        and shut(state.doors.report)
+        and now_s - state.doors.touched_s >= state.policy.abandon_s
+    )
+
+
+def take_over(d: Draft) -> None:
+    """End an abandoned rental, billed to its last standstill, so that the next may begin."""
+    rental = d.kept.rental
+    if rental is None:
+        return
+    if rental.trip is not None:
+        rentals.end_trip(d, TripEndReason.ABANDONED)
+    else:
+        rentals.end_rental(d, RentalEndReason.ABANDONED)

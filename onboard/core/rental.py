@@ -1,0 +1,227 @@
+"""Rentals and their trips: how they begin, what is written at each end, and when a lock ends the rental too.
+
+A lock ends the *trip*. It ends the *rental* at the booking's return station once the car has been driven (last good fix
+within the station's circle, or charging seen), anywhere by a second tap within ``finish_tap_s`` or the phone's
+"finish", always under the commune's stricter rule, and for a locked car when booked time and grace are surely over. A
+visit of staff and a re-opening for the cable end with their lock.
+
+Billed is the first granted unlock to the last confirmed lock; an abandoned rental to its last standstill; one whose
+door never opened, nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onboard.core import trip as trips
+from onboard.core.access import Grant, belief
+from onboard.core.clock import Span, length, save
+from onboard.core.draft import Draft
+from onboard.core.events import Charging, Signal
+from onboard.core.records import (
+    Parked,
+    RentalEnded,
+    RentalEndReason,
+    RentalKind,
+    Track,
+    TripEnded,
+    TripEndReason,
+    TripStarted,
+)
+from onboard.core.state import LastDriver, Rental, State, Trip
+
+ENDED_MAX = 64
+"""Bookings remembered as over; a list names fewer for one car in the time that a booking may still be tried."""
+
+
+def begin(d: Draft, grant: Grant, credential: str) -> None:
+    """Open a trip under a grant: a new rental's first, or the running rental's next. Nothing has moved yet."""
+    rental = d.kept.rental
+    number = d.kept.trips + 1
+    meter = trips.start(d.state.vehicle)
+    trip = Trip(number=number, span=Span(d.stamp, d.state.boot_epoch), meter=meter)
+    if rental is None:
+        rental = Rental(d.kept.rentals + 1, grant.kind, grant.booking, trip.span, trip)
+        d.keep(rentals=rental.number)
+    else:
+        rental = replace(rental, trip=trip, trips=rental.trips + 1)
+    d.keep(rental=rental, trips=number)
+    last = d.state.last_driver
+    if grant.rule == 5 and last is not None:
+        d.set(last_driver=replace(last, used=True))
+    elif rental.kind is RentalKind.BOOKING:
+        d.set(last_driver=None)
+    station = trips.station_at(d.state, d.boot_s)
+    d.record(
+        TripStarted(
+            rental=rental.number,
+            trip=number,
+            kind=rental.kind,
+            reservation=rental.booking.id,
+            driver=rental.booking.driver,
+            credential=credential,
+            rule=grant.rule,
+            proven=grant.proven,
+            odometer_m=odometer_m(d.state),
+            soc_pct=soc_pct(d.state),
+            station=station.id if station else None,
+        )
+    )
+    d.set(
+        meter=meter,
+        progress_at_s=d.boot_s + d.policy.progress_every_s,
+        locked_s=None,
+        track=(),
+        track_at_s=d.boot_s + d.policy.track_every_s if rental.booking.trace else None,
+        plug_in_by_s=None,
+    )
+    d.vehicle(track_origin=None)
+    d.tell_status()
+
+
+def end_trip(d: Draft, reason: TripEndReason, flags: tuple[str, ...] = ()) -> None:
+    """End the running trip, and the rental if its rules say so. The caller has the confirmation in hand."""
+    rental = d.kept.rental
+    if rental is None or rental.trip is None:
+        raise ValueError("no trip to end")
+    trip, at = rental.trip, d.stamp
+    flush_track(d)
+    driven_m, source, more = trips.result(d.state.meter)
+    duration_s, _ = length(trip.span, at, d.state.boot_epoch)
+    if reason is not TripEndReason.NOT_OPENED:
+        billable_s, basis = length(rental.span, at, d.state.boot_epoch)
+        if reason is TripEndReason.ABANDONED:
+            untouched_s = d.boot_s - (d.state.vehicle.still_since_s or d.state.doors.touched_s)
+            billable_s = max(rental.billable_s, billable_s - untouched_s)
+            duration_s = max(0.0, duration_s - untouched_s)
+        rental = replace(rental, billable_s=billable_s, billable_basis=basis)
+    station = trips.station_at(d.state, d.boot_s)
+    d.record(
+        TripEnded(
+            rental=rental.number,
+            trip=trip.number,
+            reason=reason,
+            duration_s=round(duration_s),
+            distance_m=driven_m,
+            distance_source=source,
+            distance_resolution_m=d.state.meter.resolution_m,
+            speed_integral_m=round(d.state.meter.speed_driven_m) if d.state.meter.speed_seen else None,
+            odometer_m=odometer_m(d.state),
+            soc_pct=soc_pct(d.state),
+            station=station.id if station else None,
+            flags=flags + more,
+        )
+    )
+    d.keep(
+        rental=replace(rental, trip=None, distance_m=rental.distance_m + driven_m),
+        odometer_m=odometer_m(d.state) or d.kept.odometer_m,
+    )
+    d.set(progress_at_s=None, track_at_s=None)
+    d.tell_status()
+    finish = trip.end is not None and trip.end.finish
+    why = _why_over(d, reason, finish=finish)
+    if reason is TripEndReason.LOCKED:
+        d.set(locked_s=d.boot_s)
+    if why is not None:
+        end_rental(d, why)
+
+
+def _why_over(d: Draft, reason: TripEndReason, *, finish: bool) -> RentalEndReason | None:
+    """Say why a rental is over with this trip's end, if it is."""
+    rental = d.kept.rental
+    if rental is None:
+        return None
+    if reason is TripEndReason.ABANDONED:
+        return RentalEndReason.ABANDONED
+    if reason is TripEndReason.NOT_OPENED:
+        return RentalEndReason.NOT_OPENED if rental.trips == 1 else None
+    if rental.kind is not RentalKind.BOOKING:
+        return RentalEndReason.STAFF_DONE if rental.kind is RentalKind.STAFF else RentalEndReason.FINISHED
+    if finish:
+        return RentalEndReason.FINISHED
+    if d.policy.lock_ends_rental == "always":
+        return RentalEndReason.RULE_ALWAYS
+    if rental.distance_m > 0 or d.state.meter.speed_driven_m > 0:
+        station = trips.station_at(d.state, d.boot_s)
+        if station is not None and station.id == rental.booking.return_station:
+            return RentalEndReason.AT_DROPOFF
+        if d.state.vehicle.charging in (Charging.CHARGING, Charging.FULL):
+            return RentalEndReason.CHARGING
+    return RentalEndReason.TIME_OVER if time_over(d.state) else None
+
+
+def time_over(state: State) -> bool:
+    """Tell whether the running rental's booked time and grace are surely over."""
+    rental = state.kept.rental
+    if rental is None:
+        return False
+    time = belief(state, state.at)
+    now_s = time.best_s if state.policy.unproven_start else time.earliest_s
+    return now_s > rental.booking.end_s + state.policy.grace_s
+
+
+def end_rental(d: Draft, reason: RentalEndReason) -> None:
+    """End a rental whose car is locked (or abandoned), and say where the car stands."""
+    rental = d.kept.rental
+    if rental is None or rental.trip is not None:
+        raise ValueError("no rental that can end")
+    place = trips.parked_position(d.state, d.boot_s)
+    station = trips.station_at(d.state, d.boot_s)
+    name = station.id if station else None
+    billed = rental.kind is RentalKind.BOOKING and reason is not RentalEndReason.NOT_OPENED
+    d.record(
+        RentalEnded(
+            rental=rental.number,
+            kind=rental.kind,
+            reservation=rental.booking.id,
+            driver=rental.booking.driver,
+            reason=reason,
+            billable_s=round(rental.billable_s) if billed else 0,
+            billable_basis=rental.billable_basis,
+            trips=rental.trips,
+            distance_m=rental.distance_m,
+            station=name,
+        )
+    )
+    d.record(Parked(name, place.latitude if place else None, place.longitude if place else None))
+    d.keep(rental=None)
+    if billed:
+        d.keep(ended=(*d.kept.ended, rental.booking.id)[-ENDED_MAX:])
+        if reason is not RentalEndReason.ABANDONED:
+            d.set(last_driver=LastDriver(rental.booking, d.boot_s))
+        if d.state.vehicle.charging not in (Charging.CHARGING, Charging.FULL):
+            d.set(plug_in_by_s=d.boot_s + d.policy.plug_in_grace_s)
+    d.tell_status()
+
+
+def save_progress(d: Draft) -> None:
+    """Make the running trip's distance and duration durable."""
+    rental = d.kept.rental
+    if rental is None or rental.trip is None:
+        d.set(progress_at_s=None)
+        return
+    at, epoch = d.stamp, d.state.boot_epoch
+    trip = replace(rental.trip, meter=d.state.meter, span=save(rental.trip.span, at, epoch))
+    d.keep(rental=replace(rental, trip=trip, span=save(rental.span, at, epoch)))
+    d.set(progress_at_s=d.boot_s + d.policy.progress_every_s)
+
+
+def flush_track(d: Draft) -> None:
+    """Write the collected piece of an agreed route."""
+    rental = d.kept.rental
+    if rental is not None and rental.trip is not None and d.state.track:
+        d.record(Track(rental.number, rental.trip.number, d.state.track))
+    running = rental is not None and rental.trip is not None and rental.booking.trace
+    d.set(track=(), track_at_s=d.boot_s + d.policy.track_every_s if running else None)
+
+
+def odometer_m(state: State) -> int | None:
+    """Return the last known odometer in whole metres."""
+    reading = state.vehicle.readings.get(Signal.DISTANCE)
+    return None if reading is None else round(reading.value)
+
+
+def soc_pct(state: State) -> float | None:
+    """Return the last known state of charge."""
+    reading = state.vehicle.readings.get(Signal.SOC)
+    return None if reading is None else reading.value

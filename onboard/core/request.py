@@ -1,0 +1,244 @@
+"""What people and the commune ask for: a tap, a phone's word, a remote command, the button, a new list."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onboard.core import access, doors, rental
+from onboard.core import trip as trips
+from onboard.core.access import Denial, Grant
+from onboard.core.commands import Action, Pattern
+from onboard.core.draft import Draft
+from onboard.core.events import (
+    AccessRequested,
+    CardsRefused,
+    Credential,
+    Intent,
+    ListReceived,
+    PhoneCredential,
+    RemoteCredential,
+)
+from onboard.core.grants import Pass
+from onboard.core.records import DocumentRefused, DoorReopened, ListAccepted, RentalEndReason
+from onboard.core.state import Grants
+
+_TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
+"""Refusals that pass by themselves: the light says try again, not no."""
+
+
+def on_access(d: Draft, event: AccessRequested) -> None:
+    """Answer a person, whichever way they came."""
+    who = event.credential
+    d.doors(touched_s=d.boot_s, left_open_told=False)
+    known = _answered(d, who)
+    if known is not None:
+        d.reply(event.request, *known)
+        return
+    stale = _stale_command(d, who)
+    if stale is not None:
+        _deny(d, event, stale)
+        return
+    _note_credential(d, who)
+    running = d.kept.rental
+    if running is not None and access.is_driver(d.state, running.booking, who):
+        _driver(d, event)
+    elif event.intent in (Intent.TAP, Intent.UNLOCK) and not _just_finished(d, event):
+        _unlock(d, event)
+    elif event.intent in (Intent.LOCK, Intent.FINISH):
+        _deny(d, event, "in_use" if running is not None else "not_open")
+
+
+def _driver(d: Draft, event: AccessRequested) -> None:
+    """Serve the running rental's driver."""
+    running = d.kept.rental
+    if running is None:
+        return
+    report = doors.fresh_report(d.state, d.boot_s)
+    locked = report is not None and report.locked is True
+    if event.intent is Intent.LOCK or (event.intent is Intent.TAP and running.trip is not None and not locked):
+        _lock(d, event, finish=False)
+    elif event.intent is Intent.FINISH:
+        _lock(d, event, finish=True)
+    elif event.intent is Intent.TAP and running.trip is None and _within_finish_tap(d):
+        _finish(d, event)
+    else:
+        _unlock(d, event)
+
+
+def _within_finish_tap(d: Draft) -> bool:
+    return d.state.locked_s is not None and d.boot_s - d.state.locked_s <= d.policy.finish_tap_s
+
+
+def _just_finished(d: Draft, event: AccessRequested) -> bool:
+    """Answer the habitual second tap at a rental that the lock already ended: done, and the door stays shut."""
+    last = d.state.last_driver
+    if event.intent is not Intent.TAP or last is None or last.used or not _within_finish_tap(d):
+        return False
+    if not access.is_driver(d.state, last.booking, event.credential):
+        return False
+    d.show(Pattern.GRANTED)
+    _answer(d, event, "granted", "finished")
+    return True
+
+
+def _lock(d: Draft, event: AccessRequested, *, finish: bool) -> None:
+    running = d.kept.rental
+    if running is not None and running.trip is None:
+        if finish:
+            _finish(d, event)
+        else:
+            _answer(d, event, "granted", "locked")
+        return
+    accepted, word = doors.ask_lock(d, access.credential_name(event.credential), finish=finish)
+    if not accepted:
+        _deny(d, event, word)
+        return
+    if word == "shut_the_door":
+        d.show(Pattern.TRY_AGAIN)
+    _answer(d, event, "accepted", word)
+
+
+def _finish(d: Draft, event: AccessRequested) -> None:
+    rental.end_rental(d, RentalEndReason.FINISHED)
+    d.show(Pattern.GRANTED)
+    _answer(d, event, "granted", "finished")
+
+
+def _unlock(d: Draft, event: AccessRequested) -> None:
+    if d.state.doors.actuation is not None:
+        _deny(d, event, "busy")
+        return
+    still = trips.standing(d.state.vehicle, d.policy, d.boot_s) is not trips.Standing.MOVING
+    left = doors.abandoned(_before_touch(d), d.boot_s)
+    verdict = access.decide(d.state, event.credential, d.now, abandoned=left, still=still)
+    match verdict:
+        case Denial(reason=reason):
+            _deny(d, event, reason)
+        case Grant():
+            _open(d, event, verdict)
+
+
+def _before_touch(d: Draft) -> access.State:
+    """Return the state with the doors as nobody had touched them: this very tap must not count as a touch."""
+    return replace(d.state, doors=replace(d.state.doors, touched_s=d.before.doors.touched_s))
+
+
+def _open(d: Draft, event: AccessRequested, grant: Grant) -> None:
+    if grant.take_over:
+        doors.take_over(d)
+    running = d.kept.rental
+    name = access.credential_name(event.credential)
+    if running is not None and running.trip is not None:
+        if running.trip.end is not None:
+            d.keep(rental=replace(running, trip=replace(running.trip, end=None)))
+        d.record(DoorReopened(running.number, running.trip.number, name))
+    else:
+        rental.begin(d, grant, name)
+    doors.move(d, Action.UNLOCK)
+    d.show(Pattern.GRANTED)
+    _answer(d, event, "granted", "opening")
+
+
+def on_cards_refused(d: Draft, event: CardsRefused) -> None:
+    """Tell the person at the reader what to do differently."""
+    d.refuse("card", event.reason)
+    patterns = {"two_cards": Pattern.ONE_CARD, "unreadable": Pattern.TRY_AGAIN}
+    d.show(patterns.get(event.reason, Pattern.DENIED))
+
+
+def on_button(d: Draft) -> None:
+    """Arm the lock for whoever pressed the button inside: no credential, a dead phone must not matter."""
+    accepted, word = doors.ask_lock(d, "button", finish=False, inside=True)
+    if not accepted:
+        d.refuse("button", word)
+    d.show(Pattern.GRANTED if accepted else Pattern.TRY_AGAIN)
+
+
+def on_list(d: Draft, event: ListReceived) -> None:
+    """Take a newer list; refuse an older one and one for another car. The same one again changes nothing."""
+    listed, grants = event.listed, d.kept.grants
+    current = max(grants.version_floor, grants.listed.version if grants.listed is not None else 0)
+    if listed.vehicle != d.kept.vehicle:
+        d.record(DocumentRefused("list", "wrong_vehicle"))
+        return
+    if listed.version <= current and not (grants.listed is None and listed.version == current):
+        if listed.version < current:
+            d.record(DocumentRefused("list", "version_too_low"))
+        return
+    passes = tuple(
+        p for p in grants.passes if p.made_with_version > listed.version or p.start_s >= listed.horizon_end_s
+    )
+    d.keep(
+        grants=replace(grants, listed=listed, version_floor=listed.version, passes=passes),
+        floor_s=max(d.kept.floor_s, float(listed.issued_at_s)),
+    )
+    running = d.kept.rental
+    entry = next((r for r in listed.reservations if running is not None and r.id == running.booking.id), None)
+    if running is not None and entry is not None:
+        d.keep(rental=replace(running, booking=entry, overdue_told=False))
+    d.record(ListAccepted(listed.version))
+    d.tell_status()
+
+
+def _deny(d: Draft, event: AccessRequested, reason: str) -> None:
+    d.refuse(access.credential_name(event.credential), reason)
+    d.show(Pattern.TRY_AGAIN if reason in _TRY_AGAIN else Pattern.DENIED)
+    _answer(d, event, "denied", reason)
+
+
+def _answer(d: Draft, event: AccessRequested, status: str, reason: str) -> None:
+    """Reply, and remember the answer to a phone's or the cloud's command: the same id never acts twice."""
+    key = _command_key(event.credential)
+    if key is not None:
+        results = (*d.kept.grants.results, (*key, status, reason))[-d.policy.remembered_commands_max :]
+        d.keep(grants=replace(d.kept.grants, results=results))
+    d.reply(event.request, status, reason)
+
+
+def _command_key(who: Credential) -> tuple[bytes, bytes] | None:
+    match who:
+        case PhoneCredential(key=key, command_id=identity):
+            return key, identity
+        case RemoteCredential(subject=subject, command_id=identity):
+            return subject, identity
+        case _:
+            return None
+
+
+def _answered(d: Draft, who: Credential) -> tuple[str, str] | None:
+    key = _command_key(who)
+    if key is None:
+        return None
+    return next((r[2:] for r in d.kept.grants.results if r[:2] == key), None)
+
+
+def _stale_command(d: Draft, who: Credential) -> str | None:
+    """Refuse a remote command of another boot, out of time, or whose counter does not rise."""
+    if not isinstance(who, RemoteCredential):
+        return None
+    grants = d.kept.grants
+    if who.boot_epoch != d.state.boot_epoch or d.boot_s > who.not_after_s:
+        return "command_too_old"
+    if grants.command_epoch == who.boot_epoch and who.counter <= grants.command_counter:
+        return "command_replayed"
+    return None
+
+
+def _note_credential(d: Draft, who: Credential) -> None:
+    """Keep what a credential proves before it is acted upon: a command's counter, a pass."""
+    grants = d.kept.grants
+    match who:
+        case RemoteCredential(boot_epoch=epoch, counter=counter):
+            d.keep(grants=replace(grants, command_epoch=epoch, command_counter=counter))
+        case PhoneCredential(grant=Pass() as brought) if brought.vehicle == d.kept.vehicle:
+            _keep_pass(d, grants, brought)
+        case _:
+            pass
+
+
+def _keep_pass(d: Draft, grants: Grants, brought: Pass) -> None:
+    if brought in grants.passes or not access.applies(d.state, brought):
+        return
+    passes = (*grants.passes, brought)[-d.policy.passes_max :]
+    floor_s = max(d.kept.floor_s, float(brought.issued_at_s))
+    d.keep(grants=replace(grants, passes=passes), floor_s=floor_s)

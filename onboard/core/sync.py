@@ -1,0 +1,108 @@
+"""The way of a record to the cloud. The outbox is the table of records; only the cloud's own acknowledgement frees one.
+
+Batches go out in order, at most ``batches_unacknowledged_max`` unacknowledged. On every connect, and on a timer with
+back-off, everything from the last acknowledgement on is sent again: the carrier may lose, double and reorder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onboard.core.commands import PublishBatch, PublishStatus, ReleaseRecords
+from onboard.core.draft import Draft
+from onboard.core.events import AckReceived, LinkReported, ResendRequested
+from onboard.core.records import CommsChanged
+from onboard.core.state import State
+
+
+def unsent(state: State) -> bool:
+    """Tell whether a batch may go out now."""
+    sending = state.sending
+    return (
+        sending.connected
+        and sending.sent_seq < state.kept.outbox.last_seq
+        and len(sending.batches) < state.policy.batches_unacknowledged_max
+    )
+
+
+def due_s(state: State) -> float | None:
+    """Return the next boot time at which something is to be sent or told."""
+    sending, policy = state.sending, state.policy
+    if not sending.connected:
+        return None if sending.lost_told else sending.heard_at_s + policy.comms_lost_s
+    times = [sending.status_at_s]
+    if unsent(state):
+        times.append(state.at.boot_s)
+    if sending.resend_at_s is not None:
+        times.append(sending.resend_at_s)
+    return min(times)
+
+
+def on_due(d: Draft) -> None:
+    """Send again what nobody acknowledged, send what is new, send the status."""
+    sending = d.state.sending
+    if not sending.connected:
+        if not sending.lost_told and d.boot_s >= sending.heard_at_s + d.policy.comms_lost_s:
+            d.sending(lost_told=True)
+            d.record(CommsChanged(lost=True))
+        return
+    if sending.resend_at_s is not None and d.boot_s >= sending.resend_at_s:
+        _rewind(d, sending.acked_seq, sending.attempts + 1)
+    while unsent(d.state):
+        sending = d.state.sending
+        to_seq = min(sending.sent_seq + d.policy.batch_events_max, d.kept.outbox.last_seq)
+        d.do(PublishBatch(sending.sent_seq + 1, to_seq))
+        resend_at_s = sending.resend_at_s or d.boot_s + _back_off_s(d, sending.attempts)
+        d.sending(sent_seq=to_seq, batches=(*sending.batches, to_seq), resend_at_s=resend_at_s)
+    if d.boot_s >= d.state.sending.status_at_s:
+        d.sending(status_at_s=d.boot_s + d.policy.status_every_s)
+        d.do(PublishStatus())
+
+
+def _back_off_s(d: Draft, attempts: int) -> float:
+    """Return the wait before the next repetition: doubling, bounded, spread by up to a fifth.
+
+    The spread is drawn from the boot's random epoch, so that a street of cars does not answer a broker's return in
+    chorus, and a replay is exact.
+    """
+    wait_s = min(d.policy.resend_first_s * 2.0 ** min(attempts, 16), d.policy.resend_max_s)
+    epoch = d.state.boot_epoch or b"\0"
+    return wait_s * (1 + epoch[attempts % len(epoch)] / 255 / 5)
+
+
+def _rewind(d: Draft, to_seq: int, attempts: int) -> None:
+    d.sending(sent_seq=to_seq, acked_seq=to_seq, batches=(), resend_at_s=None, attempts=attempts)
+
+
+def on_link(d: Draft, event: LinkReported) -> None:
+    """Start again from the last acknowledgement when the carrier is back."""
+    if event.connected == d.state.sending.connected:
+        return
+    d.sending(connected=event.connected, heard_at_s=d.boot_s)
+    if event.connected:
+        _rewind(d, d.state.sending.acked_seq, 0)
+        d.sending(status_at_s=d.boot_s)
+
+
+def on_ack(d: Draft, event: AckReceived) -> None:
+    """Let go what the cloud has. An acknowledgement of another store, or of what we never wrote, frees nothing."""
+    sending, outbox = d.state.sending, d.kept.outbox
+    d.sending(heard_at_s=d.boot_s)
+    if event.store_id != outbox.store_id or not sending.acked_seq < event.up_to_seq <= outbox.last_seq:
+        return
+    rest = tuple(seq for seq in sending.batches if seq > event.up_to_seq)
+    again_s = d.boot_s + _back_off_s(d, 0) if rest else None
+    sent_seq = max(sending.sent_seq, event.up_to_seq)
+    d.sending(acked_seq=event.up_to_seq, sent_seq=sent_seq, batches=rest, resend_at_s=again_s, attempts=0)
+    d.do(ReleaseRecords(event.up_to_seq))
+    if sending.lost_told:
+        d.sending(lost_told=False)
+        d.record(CommsChanged(lost=False))
+
+
+def on_resend(d: Draft, event: ResendRequested) -> None:
+    """Go back: the cloud was restored from an older state, or has a gap."""
+    outbox = d.kept.outbox
+    if event.store_id == outbox.store_id and 1 <= event.from_seq <= outbox.last_seq:
+        _rewind(d, event.from_seq - 1, d.state.sending.attempts)
+        d.keep(outbox=replace(outbox, acked_seq=min(outbox.acked_seq, event.from_seq - 1)))
