@@ -1,6 +1,64 @@
-.PHONY: setup
-setup: .venv/.done
+# Everything a developer or a technician types. `make` alone lists it.
+# The Python in use: `make setup PYTHON=python3.12` takes another one than the system's.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check ci format-check lint types imports test-system format clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.done ## make .venv with every dependency and the amibox command in it
+
+# Only needs doing again when the dependencies change.
 .venv/.done: pyproject.toml constraints.txt
-	python3 -m venv .venv
-	.venv/bin/pip install -c constraints.txt -e '.[cloud,sim,dev]'
-	touch $@
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no $(PYTHON) here. Do this, then try again:"; \
+	  echo "  sudo apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "AmiBox needs Python 3.11, 3.12 or 3.13; $(PYTHON) is `$(PYTHON) -V 2>&1`."; \
+	  echo "Debian 12 and 13 and Raspberry Pi OS of their age have one:"; \
+	  echo "  sudo apt install python3 python3-venv"; \
+	  echo "Another one that you have: make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) can't make virtual environments yet. Do this, then try again:"; \
+	  echo "  sudo apt install python3-venv"; exit 1; }
+	@echo "Setting up .venv: about a minute the first time, some 150 MB to fetch."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cloud,sim,dev]'
+	@touch $@
+	@echo "Done: $(BIN)/amibox --help"
+
+demo: setup ## play one whole rental with a simulated car; no network, no root
+	$(BIN)/amibox demo
+
+test: setup ## every test that needs neither root nor further programs
+	$(BIN)/pytest -n auto --dist loadfile -m "not system"
+
+check: format-check lint types imports test ## what must be green before a commit
+
+ci: check test-system ## check, and every other set of tests
+
+format-check: setup
+	$(BIN)/ruff format --check
+
+lint: setup ## ruff
+	$(BIN)/ruff check
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+imports: setup ## who may import whom
+	$(BIN)/lint-imports
+
+test-system: setup ## real mosquitto, strace, systemd-analyze and an installed wheel
+	$(BIN)/pytest -m system
+
+format: setup ## format, and mend what ruff can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean: ## remove .venv and everything else that was made here
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
