@@ -85,7 +85,7 @@ class Carrier:
         self,
         settings: CarrierSettings,
         *,
-        subscription: str,
+        subscriptions: tuple[str, ...],
         payload_max: int,
         received: Callable[[str, bytes], None],
         linked: Callable[[LinkNews], None],
@@ -94,7 +94,7 @@ class Carrier:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._settings = settings
-        self._subscription = subscription
+        self._subscriptions = subscriptions
         self._payload_max = payload_max
         self._received = received
         self._linked = linked
@@ -285,10 +285,12 @@ class Carrier:
                 self._check_connack()
             beat()
             if self._connack is not None and not asked:
-                client.subscribe(self._subscription, qos=1)
+                client.subscribe([(topic, 1) for topic in self._subscriptions])
                 asked = True
         if self._subscribed is False:
-            self._trouble(f"the broker refused the subscription {self._subscription}. Check its access list.")
+            self._trouble(
+                f"the broker refused a subscription to {self._subscriptions[0]} and its like. Check its access list."
+            )
             raise LinkLostError("refused_credentials")
 
     def _check_connack(self) -> None:

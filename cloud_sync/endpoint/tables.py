@@ -1,0 +1,214 @@
+"""The endpoint's tables, in SQLAlchemy Core: the same on SQLite and PostgreSQL. Times are Unix seconds (UTC).
+
+``events`` is what the boxes wrote, append-only. ``trips``, ``rentals`` and ``points`` follow from it, in the same
+transaction, and could be made anew from it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION: Final = 1
+
+METADATA: Final = MetaData()
+
+SERIAL: Final = BigInteger().with_variant(Integer, "sqlite")
+"""A key that counts up by itself; SQLite does that for INTEGER alone."""
+
+meta = Table(
+    "meta",
+    METADATA,
+    Column("key", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+boxes = Table(
+    "boxes",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("signing_public", LargeBinary(33), nullable=False),
+    Column("agreement_public", LargeBinary(33), nullable=False),
+    Column("added_s", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    METADATA,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("vehicle", String(32), nullable=False),
+    Column("store_id", LargeBinary(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("previous", LargeBinary(32), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("boot_epoch", LargeBinary(8), nullable=False),
+    Column("boot_s", Float, nullable=False),
+    Column("wall_s", Float, nullable=False),
+    Column("quality", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),  # empty: dropped on the box for room before it could be sent
+    Column("kind", String(32), nullable=False),
+    Column("received_s", Float, nullable=False),
+    UniqueConstraint("vehicle", "store_id", "seq"),
+)
+
+logs = Table(  # how far each box's log is held without a gap: what an acknowledgement says
+    "logs",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("store_id", LargeBinary(16), primary_key=True),
+    Column("up_to_seq", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("highest_seq", BigInteger, nullable=False),
+    Column("resend_asked_s", Float, nullable=False),
+)
+
+trips = Table(
+    "trips",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("store_id", LargeBinary(16), primary_key=True),
+    Column("trip", BigInteger, primary_key=True),
+    Column("rental", BigInteger, nullable=False),
+    Column("kind", String(16)),
+    Column("reservation", LargeBinary(16)),
+    Column("driver", LargeBinary(8)),
+    Column("started_s", Float),
+    Column("ended_s", Float),
+    Column("ended_seq", BigInteger),
+    Column("reason", String(32)),
+    Column("duration_s", BigInteger),
+    Column("distance_m", BigInteger),
+    Column("distance_source", String(32)),
+    Column("distance_resolution_m", BigInteger),
+    Column("from_station", String(64)),
+    Column("to_station", String(64)),
+    Column("soc_start_pct", Float),
+    Column("soc_end_pct", Float),
+    Column("flags", Text),
+)
+
+rentals = Table(
+    "rentals",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("store_id", LargeBinary(16), primary_key=True),
+    Column("rental", BigInteger, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("reservation", LargeBinary(16), nullable=False),
+    Column("driver", LargeBinary(8), nullable=False),
+    Column("started_s", Float),
+    Column("ended_s", Float),
+    Column("ended_seq", BigInteger),
+    Column("reason", String(32)),
+    Column("billable_s", BigInteger),
+    Column("billable_basis", String(8)),
+    Column("trips", BigInteger),
+    Column("distance_m", BigInteger),
+    Column("station", String(64)),
+)
+
+points = Table(
+    "points",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("store_id", LargeBinary(16), primary_key=True),
+    Column("trip", BigInteger, primary_key=True),
+    Column("offset_s", BigInteger, primary_key=True),
+    Column("latitude", Float, nullable=False),
+    Column("longitude", Float, nullable=False),
+)
+
+boots = Table(  # boots a box has reported from: a status of an earlier boot is an old message, not news
+    "boots",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("boot_epoch", LargeBinary(8), primary_key=True),
+    Column("first_seen_s", Float, nullable=False),
+)
+
+statuses = Table(  # the newest of each car; ``fields`` is JSON
+    "statuses",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("boot_epoch", LargeBinary(8), nullable=False),
+    Column("status_seq", BigInteger, nullable=False),
+    Column("received_s", Float, nullable=False),
+    Column("online", Boolean, nullable=False),
+    Column("list_version", BigInteger, nullable=False),
+    Column("fields", Text, nullable=False),
+)
+
+positions = Table(  # where each car was last known to be
+    "positions",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("at_s", Float, nullable=False),
+    Column("latitude", Float, nullable=False),
+    Column("longitude", Float, nullable=False),
+    Column("source", String(16), nullable=False),
+)
+
+lists = Table(
+    "lists",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("issued_s", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+
+bookings = Table(
+    "bookings",
+    METADATA,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("vehicle", String(32), nullable=False),
+    Column("start_s", BigInteger, nullable=False),
+    Column("end_s", BigInteger, nullable=False),
+    Column("pickup", String(64), nullable=False),
+    Column("dropoff", String(64)),
+    Column("kind", String(16), nullable=False),
+    Column("driver", LargeBinary(8), nullable=False),
+    Column("phone_keys", Text, nullable=False),  # JSON: hexadecimal strings
+    Column("cards", Text, nullable=False),  # JSON: {ref, assurance, key}
+    Column("rights", Integer, nullable=False),
+    Column("trace", Boolean, nullable=False),
+    Column("created_s", BigInteger, nullable=False),
+    Column("cancelled_s", BigInteger),
+    ForeignKeyConstraint(["vehicle"], ["boxes.vehicle"]),
+)
+
+key_sets = Table(
+    "key_sets",
+    METADATA,
+    Column("version", BigInteger, primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+)
+
+alarms = Table(  # what a person must look at; a message that comes twice makes one row
+    "alarms",
+    METADATA,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("vehicle", String(32), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("store_id", LargeBinary(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("at_s", Float, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    UniqueConstraint("vehicle", "kind", "store_id", "seq", "digest"),
+)
