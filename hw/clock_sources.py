@@ -22,6 +22,10 @@ class Clock(Protocol):
         """The boot-time clock, the system's wall clock, and what the system vouches for of the latter."""
         ...
 
+    def wait_s(self, boot_s: float) -> float:
+        """Real seconds to wait until the boot-time clock reads ``boot_s``; 0 if it already does."""
+        ...
+
 
 class SystemClock:
     """The kernel's clocks. The wall clock is worth ``RTC`` if the machine has a real-time clock, else nothing."""
@@ -36,3 +40,7 @@ class SystemClock:
     def now(self) -> Instant:
         """Read both clocks."""
         return Instant(self.boot_s(), round(time.time(), 3), self._quality)
+
+    def wait_s(self, boot_s: float) -> float:
+        """Seconds from now until ``boot_s``."""
+        return max(0.0, boot_s - self.boot_s())

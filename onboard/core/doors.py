@@ -1,8 +1,8 @@
 """The door: asking it to open or lock, and believing only a report sampled after the pulse.
 
 Unlock: record, then act. Lock: act, then record on confirmation. ``EndRequested`` is committed with the lock pulse;
-the trip ends when a report *sampled after the actuation* says locked with every door shut. A pulse that is not confirmed
-is repeated ``attempts_max`` times, then the driver and the cloud are told. A power cut in between is settled after the
+the trip ends when a report *sampled after the actuation* says locked with every door shut. An unconfirmed pulse is
+repeated ``attempts_max`` times, then the driver and the cloud are told. A power cut in between is settled after the
 boot by the first fresh report: nothing moves by itself then.
 
 Asked to lock while a door is open (or by the button inside with the doors shut), the car arms: it locks when the last
@@ -81,6 +81,7 @@ def _lock(d: Draft, by: str, *, finish: bool) -> None:
         d.keep(rental=replace(rental, trip=replace(rental.trip, end=request)))
         d.record(EndRequested(rental.number, rental.trip.number, by, finish))
     move(d, Action.LOCK)
+    d.show(Pattern.GRANTED)
 
 
 def on_settled(d: Draft, event: ActuationSettled) -> None:
@@ -146,7 +147,6 @@ def _locked(d: Draft) -> None:
     if rental is not None and rental.trip is not None:
         still = standing(d.state.vehicle, d.policy, d.boot_s) is Standing.STILL
         rentals.end_trip(d, TripEndReason.LOCKED, () if still else ("standstill_unproven",))
-        d.show(Pattern.GRANTED)
 
 
 def _settle_old(d: Draft, report: DoorReported) -> None:

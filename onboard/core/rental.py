@@ -155,9 +155,13 @@ def time_over(state: State) -> bool:
     rental = state.kept.rental
     if rental is None:
         return False
+    return surely_s(state) > rental.booking.end_s + state.policy.grace_s
+
+
+def surely_s(state: State) -> float:
+    """Return the Unix time that surely is over; best known where the commune accepts an unproven clock."""
     time = belief(state, state.at)
-    now_s = time.best_s if state.policy.unproven_start else time.earliest_s
-    return now_s > rental.booking.end_s + state.policy.grace_s
+    return time.best_s if state.policy.unproven_start else time.earliest_s
 
 
 def end_rental(d: Draft, reason: RentalEndReason) -> None:

@@ -20,7 +20,7 @@ from onboard.core.events import (
 )
 from onboard.core.grants import Pass
 from onboard.core.records import DocumentRefused, DoorReopened, ListAccepted, RentalEndReason
-from onboard.core.state import Grants
+from onboard.core.state import Grants, State
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
 """Refusals that pass by themselves: the light says try again, not no."""
@@ -118,7 +118,7 @@ def _unlock(d: Draft, event: AccessRequested) -> None:
             _open(d, event, verdict)
 
 
-def _before_touch(d: Draft) -> access.State:
+def _before_touch(d: Draft) -> State:
     """Return the state with the doors as nobody had touched them: this very tap must not count as a touch."""
     return replace(d.state, doors=replace(d.state.doors, touched_s=d.before.doors.touched_s))
 
@@ -165,11 +165,9 @@ def on_list(d: Draft, event: ListReceived) -> None:
         if listed.version < current:
             d.record(DocumentRefused("list", "version_too_low"))
         return
-    passes = tuple(
-        p for p in grants.passes if p.made_with_version > listed.version or p.start_s >= listed.horizon_end_s
-    )
+    newer = (p for p in grants.passes if p.made_with_version > listed.version or p.start_s >= listed.horizon_end_s)
     d.keep(
-        grants=replace(grants, listed=listed, version_floor=listed.version, passes=passes),
+        grants=replace(grants, listed=listed, version_floor=listed.version, passes=tuple(newer)),
         floor_s=max(d.kept.floor_s, float(listed.issued_at_s)),
     )
     running = d.kept.rental

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onboard.core import access, rental
+from onboard.core import rental
 from onboard.core import trip as trips
 from onboard.core.clock import learn
 from onboard.core.draft import Draft
@@ -126,12 +126,10 @@ def wall_deadline_s(state: State) -> float | None:
     rented = state.kept.rental
     if rented is None:
         return None
-    time = access.belief(state, state.at)
-    if rented.trip is not None:
-        if rented.overdue_told:
-            return None
-        return max(state.at.boot_s + 1.0, state.at.boot_s + rented.booking.end_s - time.earliest_s)
-    return max(state.at.boot_s + 1.0, state.at.boot_s + rented.booking.end_s + state.policy.grace_s - time.earliest_s)
+    if rented.trip is not None and rented.overdue_told:
+        return None
+    end_s = rented.booking.end_s if rented.trip is not None else rented.booking.end_s + state.policy.grace_s
+    return state.at.boot_s + max(1.0, end_s - rental.surely_s(state))
 
 
 def on_wall(d: Draft) -> None:
@@ -142,7 +140,7 @@ def on_wall(d: Draft) -> None:
     if rented.trip is None:
         if rental.time_over(d.state):
             rental.end_rental(d, RentalEndReason.TIME_OVER)
-    elif not rented.overdue_told and access.belief(d.state, d.now).earliest_s > rented.booking.end_s:
+    elif not rented.overdue_told and rental.surely_s(d.state) > rented.booking.end_s:
         d.keep(rental=replace(rented, overdue_told=True))
         d.record(Alert("overdue", rented.number))
         d.tell_status()
