@@ -61,7 +61,7 @@ from onboard.core.records import (
     TripEnded,
     TripStarted,
 )
-from onboard.core.state import State
+from onboard.core.state import Outbox, State
 
 
 class Phase(StrEnum):
@@ -242,7 +242,6 @@ def _check(before: State, after: State, commands: tuple[Command, ...]) -> None:
         raise RuleBrokenError(f"records lead to {now_in.value}, the state says {phase(after).value}")
 
 
-def committed(state: State, last_seq: int) -> State:
-    """Return the state with the number that the store gave its newest record."""
-    outbox = replace(state.kept.outbox, last_seq=last_seq)
+def committed(state: State, outbox: Outbox) -> State:
+    """Return the state with the outbox as the store wrote it: only the store gives numbers."""
     return replace(state, kept=replace(state.kept, outbox=outbox))

@@ -154,9 +154,7 @@ def result(meter: Meter) -> tuple[int, DistanceSource, tuple[str, ...]]:
     frozen = meter.odometer_driven_m == 0 and meter.speed_driven_m >= max(3 * meter.resolution_m, DISAGREE_M)
     if meter.odometer_m is not None and not frozen:
         driven_m = meter.odometer_driven_m
-        others = [
-            m for m, seen in ((speed_m, meter.speed_seen and not meter.speed_gaps), (gnss_m, gnss_m > 0)) if seen
-        ]
+        others = [m for m, seen in ((speed_m, meter.speed_seen and not meter.speed_gaps), (gnss_m, gnss_m > 0)) if seen]
         bound_m = max(DISAGREE_M, DISAGREE_FRACTION * driven_m, meter.resolution_m)
         if any(abs(driven_m - other) > bound_m for other in others):
             flags.append("distance_disagrees")

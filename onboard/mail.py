@@ -1,0 +1,282 @@
+"""What goes out of the box and what comes in, as documents: the only room of the box that touches its keys.
+
+Inward: bytes of a carrier that nobody trusts become events of the core, or a counted refusal. Outward: stored rows
+become a sealed batch, the state becomes a status. The carrier is a function; who it is makes no difference.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cloud_sync.documents import (
+    AgreementKey,
+    BoxSigner,
+    EventBatch,
+    KeySet,
+    Offline,
+    Reason,
+    Refused,
+    Row,
+    Status,
+    decode_ack,
+    decode_command,
+    decode_key_set,
+    decode_resend,
+    decode_reservation_list,
+    decode_time_proof,
+    encode_event_batch,
+    encode_offline,
+    encode_status,
+)
+from cloud_sync.wire import Topic
+from onboard.core import machine
+from onboard.core.access import belief
+from onboard.core.clock import Anchor, ClockQuality, Instant
+from onboard.core.events import (
+    AccessRequested,
+    AckReceived,
+    Event,
+    ListReceived,
+    RemoteCredential,
+    ResendRequested,
+    Signal,
+    TimeHeard,
+)
+from onboard.core.state import State
+from onboard.core.trip import parked_position
+
+log = logging.getLogger("amibox.mail")
+
+NONCE_LIFE_S: Final = 60.0
+"""A time proof counts this long after its nonce was made; its age is how far off the proof may be."""
+FAULTS_MAX: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What provisioning gave this box. The private halves never leave it and are never printed."""
+
+    vehicle: str
+    agreement: AgreementKey
+    signer: BoxSigner
+    roots: tuple[bytes, ...]
+
+
+class Store(Protocol):
+    """What mail needs of ``onboard.store``."""
+
+    async def rows(self, from_seq: int, to_seq: int) -> list[Row]:
+        """Return stored rows."""
+        ...
+
+    async def digest(self, seq: int) -> bytes | None:
+        """Return one row's digest."""
+        ...
+
+    async def key_set_floor(self) -> int:
+        """Return the version below which no key set counts."""
+        ...
+
+    async def keep_key_set(self, version: int, document: bytes) -> None:
+        """Keep a verified key set and raise the floor."""
+        ...
+
+
+class Clock(Protocol):
+    """What mail needs of a clock."""
+
+    def now(self) -> Instant:
+        """Read both clocks."""
+        ...
+
+
+class Mail:
+    """Reads and writes documents. All methods belong to the event loop's thread.
+
+    ``publish(topic, payload)`` hands bytes to the carrier and returns whether it took them; ``post`` takes events for
+    the core. ``counts`` holds refusals by reason. Without a key set nothing downward is believed and no batch goes out.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: Store,
+        store_id: bytes,
+        clock: Clock,
+        post: Callable[[Event], None],
+        publish: Callable[[Topic, bytes], bool],
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.key_set: KeySet | None = None
+        self._identity = identity
+        self._store = store
+        self._store_id = store_id
+        self._clock = clock
+        self._post = post
+        self._publish = publish
+        self._status_seq = 0
+        self._word = ""
+        self._since_s = 0.0
+        self._nonce: tuple[bytes, float] | None = None
+
+    def load_key_set(self, document: bytes | None) -> None:
+        """Believe the key set kept on disk only after verifying it again."""
+        if document is None:
+            return
+        try:
+            self.key_set = decode_key_set(document, self._identity.roots)
+        except Refused as refused:
+            self._refuse("keys", refused)
+
+    def offline(self, boot_epoch: bytes) -> bytes:
+        """Return the last will."""
+        return encode_offline(Offline(self._identity.vehicle, boot_epoch), self._identity.signer)
+
+    async def receive(self, topic: Topic, payload: bytes) -> None:
+        """Take one downward document from any carrier. Never raises for what is in it."""
+        try:
+            await self._read(topic, payload)
+        except Refused as refused:
+            self._refuse(topic.name.lower(), refused)
+
+    def _refuse(self, what: str, refused: Refused) -> None:
+        self.counts[f"{what}:{refused.reason.name.lower()}"] += 1
+        log.info("refused %s: %s (%s)", what, refused.reason.name.lower(), refused.detail)
+
+    async def _read(self, topic: Topic, payload: bytes) -> None:
+        me = self._identity
+        if topic is Topic.KEYS:
+            await self._read_key_set(payload)
+            return
+        keys = self.key_set
+        if keys is None:
+            raise Refused(Reason.UNKNOWN_KEY_ID, "no key set yet: it comes first")
+        match topic:
+            case Topic.LIST:
+                self._post(ListReceived(decode_reservation_list(payload, keys, me.agreement, me.vehicle)))
+            case Topic.ACK:
+                ack = decode_ack(payload, keys, me.vehicle)
+                # An acknowledgement of other bytes than ours (a cloned box, a restored cloud) frees nothing.
+                if await self._store.digest(ack.up_to_seq) == ack.digest:
+                    self._post(AckReceived(ack.store_id, ack.up_to_seq))
+                else:
+                    self.counts["ack:digest_differs"] += 1
+            case Topic.RESEND:
+                resend = decode_resend(payload, keys, me.vehicle)
+                self._post(ResendRequested(resend.store_id, resend.from_seq))
+            case Topic.COMMAND:
+                command = decode_command(payload, keys, me.vehicle)
+                who = RemoteCredential(
+                    command.subject, command.command_id, command.boot_epoch, command.counter, command.not_after_boot_s
+                )
+                self._post(AccessRequested(who, command.action))
+            case Topic.TIME:
+                self._hear_time(payload, keys)
+            case _:
+                raise Refused(Reason.BAD_TOPIC, f"{topic.value} is not for a box")
+
+    async def _read_key_set(self, payload: bytes) -> None:
+        fresh = decode_key_set(payload, self._identity.roots)
+        floor = max(await self._store.key_set_floor(), self.key_set.version if self.key_set is not None else 0)
+        if fresh.version < floor:
+            raise Refused(Reason.VERSION_TOO_LOW, f"key set {fresh.version}, {floor} is known")
+        if self.key_set is None or fresh.version > self.key_set.version:
+            await self._store.keep_key_set(fresh.version, payload)
+            self.key_set = fresh
+
+    def _hear_time(self, payload: bytes, keys: KeySet) -> None:
+        proof = decode_time_proof(payload, keys, self._identity.vehicle)
+        nonce, self._nonce = self._nonce, None
+        now_s = self._clock.now().boot_s
+        if nonce is None or nonce[0] != proof.nonce:
+            raise Refused(Reason.EXPIRED, "the time proof answers no open nonce")
+        age_s = now_s - nonce[1]
+        if age_s > NONCE_LIFE_S:
+            raise Refused(Reason.EXPIRED, f"the nonce is {age_s:.0f} s old")
+        # True time lay between the proof's time and that plus the nonce's age when it arrived here.
+        anchor = Anchor(now_s, float(proof.time_s), proof.time_s + age_s, ClockQuality.AUTHENTICATED)
+        self._post(TimeHeard(anchor))
+
+    async def send_batch(self, from_seq: int, to_seq: int) -> None:
+        """Publish stored rows as one batch, or as more if they don't fit. Nothing is sent without the cloud's key."""
+        if self.key_set is None:
+            self.counts["batch:no_key_set"] += 1
+            return
+        rows = await self._store.rows(from_seq, to_seq)
+        if not rows:
+            return
+        before = await self._store.digest(rows[0].seq - 1)
+        if before is None:
+            self.counts["batch:row_before_is_gone"] += 1
+            return
+        batch = EventBatch(self._identity.vehicle, self._store_id, rows[0].seq, before, tuple(rows))
+        try:
+            document = encode_event_batch(batch, self._identity.signer, self.key_set.sealing_public)
+        except Refused as refused:
+            if refused.reason is not Reason.TOO_LARGE or len(rows) == 1:
+                self._refuse("batch", refused)
+                return
+            middle = rows[len(rows) // 2].seq
+            await self.send_batch(rows[0].seq, middle - 1)
+            await self.send_batch(middle, rows[-1].seq)
+            return
+        self.counts["batch:sent" if self._publish(Topic.BATCH, document) else "batch:not_taken"] += 1
+
+    async def send_status(self, state: State) -> None:
+        """Publish how the car is. It is worth nothing when old: never kept, never sent again."""
+        self._publish(Topic.STATUS, encode_status(self.status(state), self._identity.signer))
+
+    def status(self, state: State) -> Status:
+        """Build the status of a state; outside a rental it says where the car is parked."""
+        time = belief(state, state.at)
+        word = machine.vehicle_state(state)
+        if word != self._word:
+            self._word, self._since_s = word, time.best_s
+        self._status_seq += 1
+        if time.quality < ClockQuality.GNSS and self._nonce is None:
+            self._nonce = (secrets.token_bytes(16), state.at.boot_s)
+        elif self._nonce is not None and (
+            time.quality >= ClockQuality.GNSS or state.at.boot_s - self._nonce[1] > NONCE_LIFE_S
+        ):
+            self._nonce = None
+        place = parked_position(state, state.at.boot_s) if state.kept.rental is None else None
+        listed = state.kept.grants.listed
+        readings = state.vehicle.readings
+        soc, reach = readings.get(Signal.SOC), readings.get(Signal.RANGE)
+        return Status(
+            vehicle=self._identity.vehicle,
+            status_seq=self._status_seq,
+            boot_epoch=state.boot_epoch,
+            boot_s=state.at.boot_s,
+            list_version=max(state.kept.grants.version_floor, listed.version if listed is not None else 0),
+            key_set_version=self.key_set.version if self.key_set is not None else 0,
+            software=state.software,
+            store_id=state.kept.outbox.store_id,
+            up_to_seq=state.kept.outbox.last_seq,
+            clock_quality=time.quality,
+            state=word,
+            since_s=self._since_s,
+            charging=state.vehicle.charging,
+            door=door_word(state),
+            soc_pct=soc.value if soc is not None else None,
+            range_m=round(reach.value) if reach is not None else None,
+            supply_v=state.supply.voltage_v,
+            parked_at=(place.latitude, place.longitude) if place is not None else None,
+            faults=tuple(part for part, _ in state.faults)[:FAULTS_MAX],
+            time_nonce=self._nonce[0] if self._nonce is not None else None,
+        )
+
+
+def door_word(state: State) -> str:
+    """Return ``locked``, ``unlocked``, ``open`` or ``unknown``."""
+    report = state.doors.report
+    if report is None or report.locked is None:
+        return "unknown"
+    if report.driver_open or report.passenger_open:
+        return "open"
+    return "locked" if report.locked else "unlocked"
