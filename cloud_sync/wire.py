@@ -15,7 +15,7 @@ PROTOCOL_VERSION: Final = 1
 MAX_PAYLOAD_BYTES: Final = MAX_DOCUMENT_BYTES
 QOS: Final = 1
 _ROOT: Final = f"amibox/v{PROTOCOL_VERSION}"
-_MAX_TOPIC_BYTES: Final = 64
+_MAX_TOPIC_CHARS: Final = 64
 
 
 class Topic(StrEnum):
@@ -48,13 +48,13 @@ def build_topic(vehicle: str, topic: Topic) -> str:
 
 def parse_topic(topic: str) -> tuple[str, Topic]:
     """Return the vehicle and what the message carries; raise ``Refused(BAD_TOPIC)`` for any other topic."""
-    parts = topic.split("/", 3) if len(topic) <= _MAX_TOPIC_BYTES else []
     try:
-        if len(parts) != 4 or f"{parts[0]}/{parts[1]}" != _ROOT:
-            raise Refused(Reason.BAD_TOPIC, repr(topic[:_MAX_TOPIC_BYTES]))
-        return vehicle_id(parts[2]), Topic(parts[3])
+        match topic.split("/", 3) if len(topic) <= _MAX_TOPIC_CHARS else []:
+            case [amibox, version, vehicle, end] if f"{amibox}/{version}" == _ROOT:
+                return vehicle_id(vehicle), Topic(end)
     except (ValueError, Refused):
-        raise Refused(Reason.BAD_TOPIC, repr(topic[:_MAX_TOPIC_BYTES])) from None
+        pass
+    raise Refused(Reason.BAD_TOPIC, repr(topic[:_MAX_TOPIC_CHARS]))
 
 
 def box_subscriptions(vehicle: str) -> tuple[str, ...]:

@@ -17,7 +17,12 @@ MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 32_768
 """Heads in one document: twice what the largest list that fits 64 KiB needs."""
 
-_FALSE, _TRUE, _NULL, _HALF, _SINGLE, _DOUBLE = 20, 21, 22, 25, 26, 27
+_STRINGS: Final = (2, 3)
+_CONTAINERS: Final = {4: 1, 5: 2}
+"""Major types of arrays and maps, and how many items each of their number stands for."""
+_TAG, _SIMPLE = 6, 7
+_SIMPLE_ALLOWED: Final = (20, 21, 22, 25, 26, 27)
+"""false, true, null, and floats of three sizes."""
 
 
 def scan(data: bytes, max_items: int = MAX_ITEMS) -> None:
@@ -25,7 +30,6 @@ def scan(data: bytes, max_items: int = MAX_ITEMS) -> None:
 
     Raises ``Refused``: ``TOO_LARGE`` for too many or too deeply nested items, ``NOT_CBOR`` for everything else.
     """
-    size = len(data)
     offset = items = 0
     pending = [1]  # items still owed by each open array or map
     while pending:
@@ -36,32 +40,35 @@ def scan(data: bytes, max_items: int = MAX_ITEMS) -> None:
         items += 1
         if items > max_items:
             raise Refused(Reason.TOO_LARGE, f"more than {max_items} items")
-        if offset >= size:
-            raise Refused(Reason.NOT_CBOR, "truncated")
-        major, info = data[offset] >> 5, data[offset] & 31
-        offset += 1
-        value = info
-        if info >= 24:
-            width = 1 << (info - 24)
-            if info > 27 or offset + width > size:
-                raise Refused(Reason.NOT_CBOR, "truncated, or a length of no fixed size")
-            value = int.from_bytes(data[offset : offset + width], "big")
-            offset += width
-        if major in (2, 3):
-            if value > size - offset:
-                raise Refused(Reason.NOT_CBOR, "truncated")
+        major, value, offset = _head(data, offset)
+        if major in _STRINGS:
             offset += value
-        elif major in (4, 5):
-            children = value if major == 4 else 2 * value
-            if children > size - offset:
-                raise Refused(Reason.NOT_CBOR, "truncated")
+        elif major in _CONTAINERS:
             if len(pending) > MAX_DEPTH:
                 raise Refused(Reason.TOO_LARGE, f"nested deeper than {MAX_DEPTH}")
-            pending.append(children)
-        elif major == 6 or (major == 7 and info not in (_FALSE, _TRUE, _NULL, _HALF, _SINGLE, _DOUBLE)):
-            raise Refused(Reason.NOT_CBOR, "an item that no document uses")
-    if offset != size:
-        raise Refused(Reason.NOT_CBOR, f"{size - offset} bytes too many")
+            pending.append(value * _CONTAINERS[major])
+    if offset != len(data):
+        raise Refused(Reason.NOT_CBOR, f"{len(data) - offset} bytes too many")
+
+
+def _head(data: bytes, offset: int) -> tuple[int, int, int]:
+    """Read one item's head: its major type, its number, and where the head ends."""
+    if offset >= len(data):
+        raise Refused(Reason.NOT_CBOR, "truncated")
+    major, value = data[offset] >> 5, data[offset] & 31
+    if major == _TAG or (major == _SIMPLE and value not in _SIMPLE_ALLOWED):
+        raise Refused(Reason.NOT_CBOR, "an item that no document uses")
+    offset += 1
+    if value >= 24:
+        width = 1 << (value - 24)
+        if value > 27:
+            raise Refused(Reason.NOT_CBOR, "a length that is not given")
+        value = int.from_bytes(data[offset : offset + width], "big")
+        offset += width
+    owed = value * _CONTAINERS.get(major, 0) + (value if major in _STRINGS else 0)
+    if owed > len(data) - offset:  # an item takes a byte at least
+        raise Refused(Reason.NOT_CBOR, "truncated")
+    return major, value, offset
 
 
 def loads(data: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:

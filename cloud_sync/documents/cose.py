@@ -98,7 +98,7 @@ def external_aad(kind: DocumentType, vehicle: str) -> bytes:
 
 
 def sign1(kind: DocumentType, payload: bytes, signer: Signer | BoxSigner) -> bytes:
-    """Sign a payload. ``ValueError`` if this sort of key never signs this type; ``Refused(TOO_LARGE)`` beyond its bound."""
+    """Sign a payload. ``ValueError`` if this sort of key never signs this type; ``Refused(TOO_LARGE)``."""
     if isinstance(signer, BoxSigner) != (kind in BOX_TYPES):
         raise ValueError(f"a {type(signer).__name__} does not sign a {kind.word}")
     algorithm = ES256 if kind in BOX_TYPES else EDDSA
@@ -132,41 +132,34 @@ def seal(
     ephemeral: AgreementKey | None = None,
     random: Callable[[int], bytes] = os.urandom,
 ) -> bytes:
-    """Encrypt to one P-256 key (33 bytes). ``ephemeral`` and ``random`` are given only where bytes must repeat (tests)."""
+    """Encrypt to one P-256 key (33 bytes). ``ephemeral`` and ``random`` are given only where bytes must repeat."""
     once = ephemeral or AgreementKey.generate()
     protected = cbor.dumps({_ALG: A256GCM, _TYPE: [int(kind), MAJOR]})
     recipient_protected = cbor.dumps({_ALG: ECDH_ES_HKDF_256, _KID: key_id(recipient)})
     key = content_key(once.agree(recipient), recipient_protected)
     iv = random(12)
     ciphertext = AESGCM(key).encrypt(iv, plaintext, to_be_sealed(protected, external_aad(kind, vehicle)))
-    # The secret is an x coordinate, the same for both signs of y. Always "false", so that no flipped bit goes unnoticed.
-    point = {_KTY: _EC2, _CRV: _P256, _X: once.public[1:], _Y: False}
-    body = [protected, {_IV: iv}, ciphertext, [[recipient_protected, {_EPHEMERAL: point}, b""]]]
-    return _bounded(kind, _ENCRYPT + cbor.dumps(body))
+    return _bounded(kind, _encrypt(protected, iv, ciphertext, recipient_protected, once.public[1:]))
+
+
+def _encrypt(protected: bytes, iv: bytes, ciphertext: bytes, recipient_protected: bytes, x: bytes) -> bytes:
+    # The secret is an x coordinate, the same for both signs of y: always "false", so that nobody can flip it unseen.
+    point = {_KTY: _EC2, _CRV: _P256, _X: x, _Y: False}
+    return _ENCRYPT + cbor.dumps([protected, {_IV: iv}, ciphertext, [[recipient_protected, {_EPHEMERAL: point}, b""]]])
 
 
 def parse_sealed(data: bytes) -> Sealed:
     """Take an Encrypt apart and check its shape; raise ``Refused``."""
-    body = _untagged(data, _ENCRYPT)
-    try:
-        protected, unprotected, ciphertext, [[recipient_protected, recipient_unprotected, nothing]] = body
-        iv = unprotected.pop(_IV)
-        point = recipient_unprotected.pop(_EPHEMERAL)
-        x = point.pop(_X)
-    except (TypeError, ValueError, KeyError, AttributeError):
-        raise Refused(Reason.BAD_ENVELOPE, "not a COSE_Encrypt of the allowed shape") from None
-    exact = (
-        not unprotected
-        and not recipient_unprotected
-        and nothing == b""
-        and point == {_KTY: _EC2, _CRV: _P256, _Y: False}
-        and type(point[_Y]) is bool
-        and all(type(item) is bytes for item in (protected, recipient_protected, ciphertext, iv, x))
-        and len(iv) == 12
-        and len(x) == 32
-    )
-    if not exact:
-        raise Refused(Reason.BAD_ENVELOPE, "not a COSE_Encrypt of the allowed shape")
+    match _untagged(data, _ENCRYPT):
+        case [
+            bytes() as protected,
+            {5: bytes() as iv},
+            bytes() as ciphertext,
+            [[bytes() as recipient_protected, {-1: {-2: bytes() as x}}, b""]],
+        ] if data == _encrypt(protected, iv, ciphertext, recipient_protected, x) and (len(iv), len(x)) == (12, 32):
+            pass
+        case _:
+            raise Refused(Reason.BAD_ENVELOPE, "not a COSE_Encrypt of the allowed shape")
     header = _header(protected, {_ALG, _TYPE})
     kind = _kind(header)
     _bounded(kind, data)
@@ -197,7 +190,7 @@ def is_sealed(data: bytes) -> bool:
 
 
 def open_document(data: bytes, kind: DocumentType, vehicle: str = "", key: AgreementKey | None = None) -> Signed:
-    """Return the Sign1 of a document of ``kind``; unseal it first where the type is always sealed. Raises ``Refused``."""
+    """Return the Sign1 of a document of ``kind``, unsealed first where its type is sealed; raise ``Refused``."""
     if kind in SEALED_TYPES:
         if not is_sealed(data):
             parse_sign1(data)  # a worse fault, if there is one, is told first

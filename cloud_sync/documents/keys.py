@@ -102,7 +102,7 @@ class PrivateKey(ABC):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a key file. ``Refused(BAD_KEY_FILE)`` if it is no such key or others may touch it; ``OSError`` as usual."""
+        """Read a key file. ``Refused(BAD_KEY_FILE)`` if it is no such key, or others may read or change it."""
         if path.stat().st_mode & _OTHERS:
             raise Refused(Reason.BAD_KEY_FILE, f"{path}: others may read or change it; run: chmod 600 {path}")
         try:

@@ -74,53 +74,70 @@ MAX_BYTES: Final[dict[DocumentType, int]] = {
 
 
 class Reason(IntEnum):
-    """Why a document was refused. Counted by name, told to technicians by number."""
+    """Why a document was refused: counted by ``word``, told to technicians by number and ``meaning``."""
 
     TOO_LARGE = 1
-    """More bytes, items or levels than the type may have."""
     NOT_CBOR = 2
-    """Truncated, trailing bytes, or an item that no document uses."""
     NOT_DETERMINISTIC = 3
-    """Readable, but not written in the one way that is allowed (RFC 8949 section 4.2.1)."""
     BAD_ENVELOPE = 4
-    """No COSE_Sign1 or COSE_Encrypt of the allowed shape."""
     BAD_ALGORITHM = 5
     UNKNOWN_TYPE = 6
     UNKNOWN_VERSION = 7
     WRONG_TYPE = 8
-    """A document, but not the one expected here."""
     NOT_SEALED = 9
     BAD_SEAL = 10
-    """Damaged, or sealed for another car."""
     OTHER_RECIPIENT = 11
-    """Sealed to a key that is not ours."""
     BAD_SCHEMA = 12
-    """A field is missing, or its type, length or range is wrong."""
     CRITICAL_KEY = 13
-    """A negative key that this version does not know."""
     UNKNOWN_KEY_ID = 14
     KEY_NOT_ALLOWED = 15
-    """The key is known and may not sign this type."""
     BAD_SIGNATURE = 16
     WRONG_VEHICLE = 17
     BAD_TIMES = 18
-    """A time window that is empty, or longer than allowed."""
     BAD_CHAIN = 19
-    """The rows do not follow one another, or their digests do not."""
     CONTRADICTION = 20
-    """Two fields cannot both be true."""
     VERSION_TOO_LOW = 21
-    """For the caller: older than the version that already holds."""
     EXPIRED = 22
-    """For the caller: its time is over."""
-    UNKNOWN_RECORD = 23
-    BAD_TOPIC = 24
-    BAD_KEY_FILE = 25
+    BAD_TOPIC = 23
+    BAD_KEY_FILE = 24
 
     @property
     def word(self) -> str:
         """Name for counters."""
         return self.name.lower()
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for people."""
+        return _MEANINGS[self]
+
+
+_MEANINGS: Final[dict[Reason, str]] = {
+    Reason.TOO_LARGE: "More bytes, items or levels than its type may have.",
+    Reason.NOT_CBOR: "Truncated, followed by other bytes, or with an item that no document uses.",
+    Reason.NOT_DETERMINISTIC: "Readable, but not written in the one allowed way (RFC 8949 section 4.2.1).",
+    Reason.BAD_ENVELOPE: "No COSE_Sign1 or COSE_Encrypt of the one allowed shape.",
+    Reason.BAD_ALGORITHM: "Not the one algorithm that its type has.",
+    Reason.UNKNOWN_TYPE: "A type of document that is not in use here.",
+    Reason.UNKNOWN_VERSION: "Another major version: its rules are not known here.",
+    Reason.WRONG_TYPE: "A document, but not of the type that is expected here.",
+    Reason.NOT_SEALED: "Its type is always sealed, and it is not.",
+    Reason.BAD_SEAL: "Damaged, or sealed for another car.",
+    Reason.OTHER_RECIPIENT: "Sealed to a key that is not ours.",
+    Reason.BAD_SCHEMA: "A field is missing, or its type, length or range is wrong.",
+    Reason.CRITICAL_KEY: "A negative key that this version does not know: it would change what the rest means.",
+    Reason.UNKNOWN_KEY_ID: "Signed with a key that is not known here.",
+    Reason.KEY_NOT_ALLOWED: "Signed with a known key that may not sign this type.",
+    Reason.BAD_SIGNATURE: "The signature does not hold.",
+    Reason.WRONG_VEHICLE: "For another car.",
+    Reason.BAD_TIMES: "A span of time that is empty, or longer than allowed.",
+    Reason.BAD_CHAIN: "The rows do not follow one another, or their digests do not fit.",
+    Reason.CONTRADICTION: "Two fields cannot both be true.",
+    Reason.VERSION_TOO_LOW: "Older than what holds already (judged by whoever keeps the version).",
+    Reason.EXPIRED: "Its time is over (judged by whoever knows the time).",
+    Reason.BAD_TOPIC: "Not a topic of this protocol.",
+    Reason.BAD_KEY_FILE: "A key file that is no such key, or that others may read or change.",
+}
 
 
 class Refused(Exception):  # noqa: N818 - "refused" is the word everywhere; a stranger's bytes are no error of ours

@@ -1,8 +1,8 @@
 """The box's rows on the wire: what each kind of record is numbered, and how rows are chained.
 
 A record is ``[code, {field number: value}]``. A code is never used again. A field's number is its place in the table,
-counted from 1: fields are only ever appended, and one that is no longer written keeps its place. Words of an enumeration
-travel as their text; an absent field is None or its default.
+counted from 1: fields are only ever appended, and one that is no longer written keeps its place. Words of an
+enumeration travel as their text; an absent field is None or its default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from cloud_sync.documents import cbor
 from cloud_sync.documents.kinds import Refused
-from cloud_sync.documents.schema import MAX_TEXT_BYTES, Fields, bad, flag, items, number, short_octets, text, uint, word
+from cloud_sync.documents.schema import Fields, bad, cut, flag, items, number, short_octets, text, uint, word
 from onboard.core import records as core
 from onboard.core.clock import Instant
 from onboard.core.records import Recordable
@@ -75,8 +75,8 @@ TABLE: Final[dict[type[Recordable], tuple[int, str]]] = {
     core.EndRequested: (4, "rental trip by finish"),
     core.TripEnded: (
         5,
-        "rental trip reason duration_s distance_m distance_source distance_resolution_m speed_integral_m odometer_m"
-        " soc_pct station flags",
+        """rental trip reason duration_s distance_m distance_source distance_resolution_m speed_integral_m odometer_m
+        soc_pct station flags""",
     ),
     core.RentalEnded: (
         6,
@@ -183,10 +183,6 @@ _WORDS: Final[dict[type[Recordable], str]] = {
 }
 
 
-def _cut(value: str) -> str:
-    return value.encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore")
-
-
 def _same(value: Any) -> Any:
     return value
 
@@ -241,9 +237,9 @@ def _codec(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any, str], Any], 
         bool: (_same, flag),
         int: (_same, _integer),
         float: (float, number),
-        str: (_cut, text),
+        str: (cut, text),
         bytes: (_same, _bytes),
-        tuple[str, ...]: (lambda value: [_cut(item) for item in value], _words),
+        tuple[str, ...]: (lambda value: [cut(item) for item in value], _words),
         tuple[tuple[int, int, int], ...]: (_write_points, _read_points),
     }
     return *plain[hint], False

@@ -63,6 +63,11 @@ def text(value: Any, where: str, high: int = MAX_TEXT_BYTES, low: int = 0) -> st
     return value
 
 
+def cut(value: str, most: int = MAX_TEXT_BYTES) -> str:
+    """Return text for writing, cut to ``most`` bytes in UTF-8 between two characters."""
+    return value.encode(errors="replace")[:most].decode(errors="ignore")
+
+
 def flag(value: Any, where: str) -> bool:
     """Return true or false."""
     if type(value) is not bool:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import binascii
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
 from cloud_sync.documents import cbor, cose, down, grants, up
-from cloud_sync.documents.keys import AgreementKey, KeySet
-from cloud_sync.documents.kinds import BOX_TYPES, MAJOR, MAX_DOCUMENT_BYTES, DocumentType, Reason, Refused
+from cloud_sync.documents.keys import AgreementKey
+from cloud_sync.documents.kinds import (
+    AUTHORITY_TYPES,
+    BOX_TYPES,
+    MAJOR,
+    MAX_DOCUMENT_BYTES,
+    DocumentType,
+    Reason,
+    Refused,
+)
 from cloud_sync.documents.records import Row, decode_record, record_kind
+from cloud_sync.documents.signed import check_key
 from onboard.core.grants import CardGrant
 
 _READERS: Final[dict[DocumentType, Callable[[Any], Any]]] = {
@@ -96,3 +107,105 @@ def _plain_row(row: Row) -> dict[str, Any]:
     except Refused as refused:
         return {**shown, "kind": "unreadable", "why": str(refused), "payload": row.payload.hex()}
     return {**shown, "kind": record_kind(record), "record": plain(record)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give ``amibox decode`` its arguments."""
+    parser.add_argument("file", metavar="FILE", help="a document: raw, hex or base64; - reads standard input")
+    parser.add_argument("--json", action="store_true", help="write one JSON object")
+    parser.add_argument("--key-set", type=Path, metavar="FILE", help="key set document: check the signature with it")
+    parser.add_argument(
+        "--box-key",
+        type=Path,
+        metavar="FILE",
+        help="private key (PEM) that the document is sealed to: the box's, or the cloud's for a batch",
+    )
+    parser.add_argument("--vehicle", metavar="ID", help="the car it is for; needed to open a seal")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show one document. Returns 0, 1 for a bad document or key, 2 for a file that cannot be read."""
+    try:
+        found = _examine(_read(args.file), args.key_set, args.box_key, args.vehicle)
+    except Refused as refused:
+        reason = refused.reason
+        if args.json:
+            _print_json({"refused": {"number": reason.value, "reason": reason.word, "detail": refused.detail}})
+        sys.stderr.write(f"refused {reason.value} {reason.word}: {reason.meaning} {_printable(refused.detail)}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"cannot read {error.filename}: {error.strerror}. Check the name and its rights.\n")
+        return 2
+    if args.json:
+        _print_json(found)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(found, ""))
+    return 0
+
+
+def _examine(data: bytes, key_set_file: Path | None, key_file: Path | None, vehicle: str | None) -> dict[str, Any]:
+    key_set = None
+    if key_set_file is not None:
+        stored = _unarmoured(key_set_file.read_bytes())
+        key_set = down.read_key_set(cbor.loads(cose.open_document(stored, DocumentType.KEY_SET).payload))
+    if not cose.is_sealed(data):
+        signed, found = cose.parse_sign1(data), describe(data)
+    elif key_file is None or vehicle is None:
+        return {**describe(data), "content": "sealed: --box-key and --vehicle open it"}
+    else:
+        sealed = cose.parse_sealed(data)
+        signed = cose.open_document(data, sealed.type, vehicle, AgreementKey.load(key_file))
+        found = {"sealed": True, "sealed_to": sealed.recipient.hex(), **_describe_signed(signed)}
+    found["signature"] = "not checked"
+    if key_set is not None and signed.type in AUTHORITY_TYPES:
+        check_key(signed, key_set)
+        found["signature"] = "holds, by the key set given"
+    return found
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        return _unarmoured(sys.stdin.buffer.read(_MAX_INPUT_BYTES))
+    with Path(name).open("rb") as file:
+        return _unarmoured(file.read(_MAX_INPUT_BYTES))
+
+
+def _unarmoured(data: bytes) -> bytes:
+    """Return the raw document from raw bytes, hex or base64. A raw one never begins with a printable character."""
+    squeezed = b"".join(data.split())
+    if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", squeezed):
+        return bytes.fromhex(squeezed.decode())
+    if re.fullmatch(rb"[0-9A-Za-z+/_-]+={0,2}", squeezed):
+        padded = squeezed.rstrip(b"=") + b"=" * (-len(squeezed.rstrip(b"=")) % 4)
+        try:
+            return base64.b64decode(padded.translate(bytes.maketrans(b"-_", b"+/")), validate=True)
+        except binascii.Error:
+            return data
+    return data
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def _printable(text: str) -> str:
+    """A stranger's text must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
+
+
+def _lines(value: Any, indent: str) -> Iterator[str]:
+    named = value.items() if isinstance(value, dict) else ((f"{index}.", item) for index, item in enumerate(value, 1))
+    for name, item in named:
+        if isinstance(item, dict) or (isinstance(item, list) and any(isinstance(part, dict | list) for part in item)):
+            yield f"{indent}{name}"
+            yield from _lines(item, indent + "  ")
+        else:
+            shown = ", ".join(map(str, item)) or "none" if isinstance(item, list) else str(item)
+            yield f"{indent}{name}: {_printable(shown)}{_date(name, item)}"
+
+
+def _date(name: str, value: Any) -> str:
+    """Unix seconds are shown as a date too."""
+    if not name.endswith("_s") or not isinstance(value, int | float) or not 1e9 < value < 4e9:
+        return ""
+    return f" ({datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC)"

@@ -16,13 +16,14 @@ from onboard.core.events import Charging
 
 MAX_ROWS: Final = 256
 _MAX_FAULTS: Final = 32
+_MAX_SOFTWARE_BYTES: Final = 64
 _MAX_BOOT_S: Final = 1e10
 _MAX_SEQ: Final = schema.MAX_COUNT
 
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Rows ``from_seq`` and following of one store. ``prev_digest`` is that of the row before (``GENESIS`` before 1)."""
+    """Rows of one store from ``from_seq`` on. ``prev_digest`` is that of the row before (``GENESIS`` before row 1)."""
 
     vehicle: str
     store_id: bytes
@@ -142,7 +143,7 @@ def _read_row(value: Any, where: str) -> tuple[bytes, Instant, bytes, bytes]:
 
 
 def encode_status(status: Status, signer: BoxSigner) -> bytes:
-    """Sign a status. Raises ``Refused`` for one that the cloud would refuse."""
+    """Sign a status; long texts are cut. Raises ``Refused`` for one that the cloud would refuse."""
     values = filled(
         {
             1: status.vehicle,
@@ -151,7 +152,7 @@ def encode_status(status: Status, signer: BoxSigner) -> bytes:
             4: float(status.boot_s),
             5: status.list_version,
             6: status.key_set_version,
-            7: status.software,
+            7: schema.cut(status.software, _MAX_SOFTWARE_BYTES),
             8: status.store_id,
             9: status.up_to_seq,
             10: int(status.clock_quality),
@@ -163,7 +164,7 @@ def encode_status(status: Status, signer: BoxSigner) -> bytes:
             16: status.range_m,
             17: _float(status.supply_v),
             18: None if status.parked_at is None else [float(degrees) for degrees in status.parked_at],
-            19: list(status.faults),
+            19: [schema.cut(fault) for fault in status.faults[:_MAX_FAULTS]],
             20: status.time_nonce,
         }
     )
@@ -189,7 +190,7 @@ def read_status(value: Any) -> Status:
         boot_s=left.need(4, "boot_s", schema.number, 0.0, _MAX_BOOT_S),
         list_version=left.need(5, "list_version", schema.uint),
         key_set_version=left.need(6, "key_set_version", schema.uint),
-        software=left.need(7, "software", schema.text, 64),
+        software=left.need(7, "software", schema.text, _MAX_SOFTWARE_BYTES),
         store_id=left.need(8, "store_id", schema.octets, 16),
         up_to_seq=left.need(9, "up_to_seq", schema.uint),
         clock_quality=left.need(10, "clock_quality", schema.code, ClockQuality),
@@ -224,7 +225,7 @@ def encode_offline(offline: Offline, signer: BoxSigner) -> bytes:
 
 
 def decode_offline(data: bytes, box_public_signing: bytes, vehicle: str) -> Offline:
-    """Check a last will, or raise ``Refused``. It counts only for the boot it names, and only while nothing newer came."""
+    """Check a last will, or raise ``Refused``. It counts for the boot it names, and while nothing newer came."""
     signed = cose.open_document(data, DocumentType.OFFLINE)
     offline = read_offline(cbor.loads(signed.payload))
     check_public(signed, (box_public_signing,))
