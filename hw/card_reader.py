@@ -56,7 +56,10 @@ class CardLink(Protocol):
     ``poll`` returns what is in the field now: no card is an empty list, two cards are two targets (a reader that
     can't tell says so in its own documentation). ``rest`` ends what ``poll`` began; until then the card may be spoken
     to. ``cures`` are named attempts to mend the reader, gentlest first; opening it anew comes after them.
+    ``counts`` are the reader's troubles by reason.
     """
+
+    counts: Counter[str]
 
     @property
     def cures(self) -> tuple[tuple[str, Callable[[], None]], ...]:
@@ -115,12 +118,12 @@ class CardReader:
     ) -> None:
         if len(box_key) < KEY_BYTES_MIN:
             raise ValueError(f"the box key has {len(box_key)} bytes; card references need {KEY_BYTES_MIN} or more")
-        self.counts: Counter[str] = Counter()
         self._settings = settings
         self._clock = clock
         self._box_key = box_key
         self._reset = reset
-        self._link: CardLink = Pn532(lambda: serial_port(settings), self.counts) if link is None else link
+        self._link: CardLink = Pn532(lambda: serial_port(settings)) if link is None else link
+        self.counts = self._link.counts
         self._taps = TapFilter(self.counts)
 
     def run(self, life: Life) -> None:

@@ -229,13 +229,11 @@ class Pn532:
     next poll, and it saves some 30 mA. The secure class will add its exchange of APDUs between ``poll`` and ``rest``.
     """
 
-    def __init__(
-        self, connect: Callable[[], Transport], counts: Counter[str], monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.counts = counts
+    def __init__(self, connect: Callable[[], Transport], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[str] = Counter()
         self._connect = connect
         self._monotonic = monotonic
-        self._decoder = FrameDecoder(counts)
+        self._decoder = FrameDecoder(self.counts)
         self._port: Transport | None = None
 
     @property

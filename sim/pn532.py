@@ -50,13 +50,15 @@ class Trouble(Enum):
 class SimulatedPn532:
     """The chip, without I/O. ``cards`` are in its field; ``trouble`` may be set at any time.
 
-    ``commands`` are the codes it took, oldest first (the newest 1000).
+    ``commands`` are the codes it took, oldest first (the newest 1000). ``firmware`` is chip, version, revision
+    and support byte.
     """
 
     def __init__(self) -> None:
         self.cards: list[SimulatedCard] = []
         self.trouble = Trouble.NONE
         self.commands: list[int] = []
+        self.firmware = bytes.fromhex("32010607")
         self.power_cycle()
 
     def present(self, uid_hex: str, sak: int = 0x08, ats: bytes = b"") -> None:
@@ -134,7 +136,7 @@ class SimulatedPn532:
     def _perform(self, code: int, parameters: bytes) -> bytes | None:
         """Do what a command says; return the reply's body, or None while there is none."""
         if code == 0x02:
-            return bytes.fromhex("32010607")
+            return self.firmware
         if code == 0x14:
             return b""
         if code == 0x32:
@@ -199,6 +201,7 @@ class Pn532OnPty:
         self.chip = SimulatedPn532()
         self.delay_s = 0.0
         self.fragments = False
+        self._lock = threading.Lock()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._unplug: Callable[[], None] | None = None
 
@@ -240,6 +243,11 @@ class Pn532OnPty:
             self._folder.cleanup()
             self._folder = None
 
+    def reset(self) -> None:
+        """Pulse the chip's reset pin."""
+        with self._lock:
+            self.chip.power_cycle()
+
     def present(self, uid_hex: str, sak: int = 0x08, ats: bytes = b"") -> None:
         """Put a card into the field."""
         self.chip.present(uid_hex, sak, ats)
@@ -251,7 +259,8 @@ class Pn532OnPty:
     def _serve(self, master: int, stop: threading.Event) -> None:
         while not stop.is_set():
             readable, _, _ = select.select([master], [], [], 0.02)
-            answer = self.chip.feed(os.read(master, 4096) if readable else b"")
+            with self._lock:
+                answer = self.chip.feed(os.read(master, 4096) if readable else b"")
             if not answer:
                 continue
             time.sleep(self.delay_s)

@@ -1,0 +1,487 @@
+"""What counts as a tap, and the worker that tells it and mends its reader."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw.card_reader import CardReader, CardReaderSettings, serial_port
+from hw.pn532 import Pn532, encode
+from hw.taps import (
+    BURST,
+    LOCKOUT_S,
+    REARM_S,
+    REFILL_S,
+    REMEMBERED_MAX,
+    Refusal,
+    Tap,
+    TapFilter,
+    Target,
+    card_ref,
+    refusal_of,
+)
+from hw.worker import AdapterError, Life
+from onboard.core.events import AccessRequested, CardCredential, CardsRefused, Event, FaultReported, Intent
+from onboard.core.grants import Assurance
+from sim.pn532 import SimulatedCard, SimulatedPn532, Trouble
+from tests.card_rig import KEY, LONG_CARD, SHORT_CARD, Line, Play, Rig, VirtualClock
+
+POLL_S = 0.25
+A = Target(bytes.fromhex(LONG_CARD), 0x20, b"")
+B = Target(bytes.fromhex(SHORT_CARD), 0x08, b"")
+PHONE = Target(bytes.fromhex("08112233"), 0x20, b"")
+
+
+def told(polls: list[list[Target]], taps: TapFilter | None = None, began_s: float = 0.0) -> list[Tap | Refusal | None]:
+    """Show the filter one poll every 0.25 s; return its answers."""
+    shown = taps or TapFilter()
+    return [shown.polled(targets, began_s + number * POLL_S) for number, targets in enumerate(polls)]
+
+
+def seen(uid: str) -> AccessRequested:
+    ref = hmac.new(KEY, bytes.fromhex(uid), hashlib.sha256).digest()[:8]
+    return AccessRequested(CardCredential(ref, Assurance.UID), Intent.TAP)
+
+
+# What a card is
+
+
+@pytest.mark.parametrize(
+    ("uid", "sak", "reason"),
+    [
+        ("deadbeef", 0x08, None),
+        ("04a1b2c3d4e5f6", 0x20, None),
+        ("00112233445566778899", 0x20, None),
+        ("08112233", 0x08, "random_uid"),
+        ("08112233", 0x20, "random_uid"),
+        ("80112233", 0x20, "random_uid"),
+        ("80112233", 0x08, None),
+        ("08112233445566", 0x20, None),
+        ("", 0x00, "unreadable"),
+        ("deadbe", 0x08, "unreadable"),
+        ("0011223344", 0x08, "unreadable"),
+        ("0011223344556677", 0x08, "unreadable"),
+        ("0011223344556677889900", 0x08, "unreadable"),
+    ],
+)
+def test_only_fixed_numbers_of_a_known_length_stand_for_a_person(uid: str, sak: int, reason: str | None) -> None:
+    target = Target(bytes.fromhex(uid), sak, b"")
+    assert refusal_of(target) == reason
+    expected = Tap(target.uid) if reason is None else Refusal(reason)
+    assert told([[target]]) == [expected]
+
+
+def test_a_reference_is_the_first_eight_bytes_of_an_hmac() -> None:
+    # RFC 4231, test case 2.
+    assert card_ref(b"Jefe", b"what do ya want for nothing?").hex() == "5bdcc146bf60754e"
+    assert card_ref(KEY, A.uid) != card_ref(bytes(32), A.uid)
+
+
+# What a tap is
+
+
+def test_a_held_card_is_one_tap() -> None:
+    assert [answer for answer in told([[A]] * 200) if answer] == [Tap(A.uid)]
+
+
+def test_a_card_missed_now_and_then_is_still_held() -> None:
+    every_second = told([[A], []] * 100)
+    assert [answer for answer in every_second if answer] == [Tap(A.uid)]
+
+
+def test_three_misses_in_less_than_a_second_do_not_rearm() -> None:
+    polls: list[list[Target]] = [[A]] * 20 + [[]] * 4 + [[A]] * 20
+    assert sum(answer is not None for answer in told(polls)) == 1
+
+
+def test_misses_far_apart_but_too_few_do_not_rearm() -> None:
+    taps = TapFilter()
+    assert taps.polled([A], 0.0) == Tap(A.uid)
+    assert taps.polled([], 10.0) is None
+    assert taps.polled([], 20.0) is None
+    assert taps.polled([A], 30.0) is None
+
+
+def test_a_card_that_comes_back_after_a_second_and_its_lock_out_is_a_second_tap() -> None:
+    polls: list[list[Target]] = [[A]] + [[]] * 12 + [[A]]
+    assert told(polls)[-1] == Tap(A.uid)
+    assert told(polls)[1:-1] == [None] * 12
+
+
+def test_a_card_that_comes_back_within_the_lock_out_is_swallowed_and_counted() -> None:
+    taps = TapFilter()
+    polls: list[list[Target]] = [[A]] + [[]] * 5 + [[A]] * 40
+    assert [answer for answer in told(polls, taps) if answer] == [Tap(A.uid)]
+    assert taps.counts == {"taps": 1, "locked_out": 1}
+
+
+def test_another_card_is_told_at_once() -> None:
+    assert told([[A], [B], [A], [B]]) == [Tap(A.uid), Tap(B.uid), None, None]
+
+
+def test_two_cards_are_refused_once_and_neither_is_picked() -> None:
+    polls: list[list[Target]] = [[]] + [[A, B]] * 20 + [[A], [B]] * 2 + [[A]] * 20
+    assert [answer for answer in told(polls) if answer] == [Refusal("two_cards")]
+
+
+def test_after_two_cards_one_of_them_counts_once_it_has_been_away() -> None:
+    polls: list[list[Target]] = [[A, B]] + [[]] * 6 + [[B]]
+    assert told(polls)[-1] == Tap(B.uid)
+
+
+def test_a_card_added_to_a_held_one_does_not_make_the_held_one_tap_again() -> None:
+    polls: list[list[Target]] = [[A]] * 4 + [[A, B]] * 40 + [[A]] * 40
+    assert [answer for answer in told(polls) if answer] == [Tap(A.uid), Refusal("two_cards")]
+
+
+def test_a_phone_with_a_new_number_at_every_poll_is_refused_once() -> None:
+    polls = [[replace(PHONE, uid=b"\x08" + number.to_bytes(3, "big"))] for number in range(100)]
+    assert [answer for answer in told(polls) if answer] == [Refusal("random_uid")]
+
+
+def test_a_flapping_card_gives_bounded_events_an_hour() -> None:
+    taps = TapFilter()
+    hour = [[A] if number % 13 == 0 else [] for number in range(4 * 3600)]
+    answers = [answer for answer in told(hour, taps) if answer]
+    assert 600 < len(answers) <= BURST + 3600 / REFILL_S
+    assert taps.counts["taps"] == len(answers)
+    assert taps.counts["rate_bound"] > 0
+
+
+def test_a_new_number_at_every_poll_gives_bounded_events_and_memory() -> None:
+    taps = TapFilter()
+    hour = [[Target(number.to_bytes(4, "little"), 0x08, b"")] for number in range(9, 9 + 4 * 3600)]
+    hour = [targets for targets in hour if refusal_of(targets[0]) is None]
+    assert sum(answer is not None for answer in told(hour, taps)) <= BURST + 3600 / REFILL_S
+    assert len(taps._memories) <= REMEMBERED_MAX
+
+
+def test_memory_is_bounded_though_time_stands_still() -> None:
+    taps = TapFilter()
+    for number in range(1000):
+        taps.polled([Target(b"\x04" + number.to_bytes(6, "big"), 0x20, b"")] * 2, 0.0)
+    assert len(taps._memories) == REMEMBERED_MAX
+
+
+def test_refusals_do_not_use_up_the_taps_of_honest_people() -> None:
+    taps = TapFilter()
+    flapping = [[PHONE] if number % 13 == 0 else [] for number in range(4 * 600)]
+    told(flapping, taps)
+    assert taps.polled([PHONE], 600.0) is None
+    assert taps.polled([A], 600.0) == Tap(A.uid)
+
+
+def test_who_keeps_holding_a_card_is_served_when_the_bound_allows() -> None:
+    taps = TapFilter()
+    for number in range(BURST):
+        taps.polled([Target(b"\x04" + number.to_bytes(6, "big"), 0x20, b"")], 0.0)
+    answers = told([[A]] * 40, taps)
+    assert 0 < answers.index(Tap(A.uid)) <= REFILL_S / POLL_S + 1
+    assert sum(answer is not None for answer in answers) == 1
+
+
+polls_of_a_held_card = st.lists(st.sampled_from(["seen", "missed", "failed"]), max_size=60)
+
+
+@given(polls_of_a_held_card, st.floats(0.05, 1.0))
+def test_over_any_history_a_held_card_is_exactly_one_tap(history: list[str], interval_s: float) -> None:
+    """Missed at times, but never three times in a row; failed polls are not shown to the filter."""
+    taps = TapFilter()
+    answers = [taps.polled([A], 0.0)]
+    misses = 0
+    for number, poll in enumerate(history, start=1):
+        if poll == "failed":
+            continue
+        misses = misses + 1 if poll == "missed" else 0
+        if misses == 3:
+            misses = 0
+            poll = "seen"  # noqa: PLW2901  # a card that is missed longer than this is not held any more
+        answers.append(taps.polled([A] if poll == "seen" else [], number * interval_s))
+    assert [answer for answer in answers if answer] == [Tap(A.uid)]
+
+
+some_targets = st.lists(
+    st.builds(
+        Target,
+        st.sampled_from([A.uid, B.uid, PHONE.uid, b"", b"\x80\x01\x02\x03"]),
+        st.sampled_from([0x08, 0x20]),
+        st.just(b""),
+    ),
+    max_size=2,
+)
+
+
+@given(st.lists(st.tuples(some_targets, st.floats(0.0, 2.0)), max_size=80))
+def test_over_any_history_the_filter_keeps_its_promises(history: list[tuple[list[Target], float]]) -> None:
+    taps = TapFilter()
+    now_s = 0.0
+    last_s: dict[str, float] = {}
+    for targets, later_s in history:
+        now_s += later_s
+        answer = taps.polled(targets, now_s)
+        if answer is None:
+            continue
+        if isinstance(answer, Tap):
+            assert [answer.uid] == [target.uid for target in targets], "a tap is the only card in the field"
+            assert refusal_of(targets[0]) is None
+        key = repr(answer) + (answer.uid.hex() if isinstance(answer, Tap) else "")
+        assert now_s - last_s.get(key, -LOCKOUT_S) >= LOCKOUT_S
+        last_s[key] = now_s
+    assert REARM_S < LOCKOUT_S
+
+
+# The worker
+
+
+def test_a_tap_is_told_within_one_poll_interval_with_its_reference_only() -> None:
+    rig = Rig()
+    rig.play(3, (1.0, lambda: rig.chip.present(LONG_CARD, 0x20, b"\x06\x75\x77\x81\x02\x80")))
+    [(at_s, event)] = rig.told
+    assert event == seen(LONG_CARD)
+    assert at_s <= 1.0 + 2 * POLL_S
+    assert bytes.fromhex(LONG_CARD).hex() not in repr(rig.told)
+
+
+def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
+    rig = Rig()
+    events = rig.play(
+        20,
+        (1.0, lambda: rig.chip.present(LONG_CARD)),
+        (1.0, lambda: rig.chip.present(SHORT_CARD)),
+        (4.0, rig.chip.remove),
+        (8.0, lambda: rig.chip.present("08123456")),
+        (12.0, rig.chip.remove),
+        (14.0, lambda: rig.chip.present("0812345678")),
+    )
+    assert events == [CardsRefused("two_cards"), CardsRefused("random_uid"), CardsRefused("unreadable")]
+    assert rig.worker.counts["refused_two_cards"] == 1
+
+
+def test_a_card_listed_in_a_way_nobody_can_read_is_refused_not_a_fault() -> None:
+    rig = Rig()
+    events = rig.play(3, (1.0, lambda: setattr(rig.chip, "cards", [SimulatedCard(A.uid, 0x20, b"\x3c\x75")])))
+    assert events == [CardsRefused("unreadable")]
+
+
+def test_an_idle_reader_is_asked_for_a_sign_of_life_every_ten_seconds() -> None:
+    rig = Rig()
+    rig.play(61)
+    assert rig.worker.counts["pings"] in (5, 6)
+    assert rig.chip.commands.count(0x02) == 1 + rig.worker.counts["pings"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cure"),
+    [
+        (Trouble.WEDGED_UNTIL_ABORT, "abort"),
+        (Trouble.WEDGED_UNTIL_WOKEN, "wake"),
+        (Trouble.WEDGED_UNTIL_RESET, "reset"),
+    ],
+)
+def test_a_wedged_chip_is_mended_by_the_gentlest_cure_and_no_fault_is_told(trouble: Trouble, cure: str) -> None:
+    rig = Rig(with_reset=True)
+    events = rig.play(
+        10,
+        (1.0, lambda: setattr(rig.chip, "trouble", trouble)),
+        (5.0, lambda: rig.chip.present(SHORT_CARD)),
+    )
+    assert events == [seen(SHORT_CARD)]
+    assert rig.worker.counts[f"mended_{cure}"] == 1
+    assert rig.resets == (cure == "reset")
+
+
+def test_a_card_left_at_a_reader_that_wedges_and_recovers_does_not_tap_again() -> None:
+    rig = Rig()
+    events = rig.play(
+        30,
+        (1.0, lambda: rig.chip.present(LONG_CARD)),
+        (3.0, lambda: setattr(rig.chip, "trouble", Trouble.WEDGED_UNTIL_RESET)),
+        (12.0, rig.chip.power_cycle),
+    )
+    assert [event for event in events if not isinstance(event, FaultReported)] == [seen(LONG_CARD)]
+
+
+@pytest.mark.parametrize("trouble", [Trouble.NO_ACK, Trouble.NO_REPLY, Trouble.TORN_REPLY, Trouble.DAMAGED_REPLY])
+def test_a_reader_that_no_cure_helps_is_a_fault_told_once_until_it_works_again(trouble: Trouble) -> None:
+    rig = Rig()
+    events = rig.play(
+        200,
+        (1.0, lambda: setattr(rig.chip, "trouble", trouble)),
+        (150.0, lambda: setattr(rig.chip, "trouble", Trouble.NONE)),
+        (180.0, lambda: rig.chip.present(SHORT_CARD)),
+    )
+    assert [type(event) for event in events] == [FaultReported, FaultReported, AccessRequested]
+    began, over = events[:2]
+    assert isinstance(began, FaultReported)
+    assert began.active
+    assert "/dev/card-reader" in began.detail
+    assert over == FaultReported("card_reader", active=False)
+    assert rig.told[0][0] < 5
+    assert 152 <= rig.told[1][0] <= 165, "after at most one wait of 10 s and 2 s of steady work"
+
+
+def test_an_unplugged_reader_is_a_fault_and_works_when_it_is_back() -> None:
+    rig = Rig()
+    events = rig.play(
+        40,
+        (1.0, lambda: setattr(rig.line, "plugged", False)),
+        (20.0, lambda: setattr(rig.line, "plugged", True)),
+        (20.0, rig.chip.power_cycle),
+        (35.0, lambda: rig.chip.present(SHORT_CARD)),
+    )
+    assert [isinstance(event, FaultReported) and event.active for event in events] == [True, False, False]
+    assert events[-1] == seen(SHORT_CARD)
+    assert rig.worker.counts["mended_reopen"] == 1
+
+
+def test_a_reader_missing_at_the_start_is_a_fault_and_not_an_end() -> None:
+    rig = Rig()
+    rig.line.plugged = False
+    events = rig.play(30, (10.0, lambda: setattr(rig.line, "plugged", True)))
+    assert [isinstance(event, FaultReported) and event.active for event in events] == [True, False]
+
+
+def test_a_flapping_reader_is_told_as_one_fault() -> None:
+    rig = Rig()
+
+    def flap() -> None:
+        rig.line.plugged = not rig.line.plugged
+
+    events = rig.play(60, *((1.0 + number, flap) for number in range(50)))
+    assert sum(isinstance(event, FaultReported) and event.active for event in events) <= 3
+
+
+def test_attempts_on_a_dead_reader_back_off_to_ten_seconds() -> None:
+    rig = Rig()
+    rig.line.plugged = False
+    rig.play(600)
+    assert 60 <= rig.worker.counts["failures"] <= 66
+
+
+def test_the_worker_beats_at_least_every_five_seconds_whatever_happens() -> None:
+    rig = Rig(with_reset=True)
+    rig.play(
+        120,
+        (20.0, lambda: setattr(rig.chip, "trouble", Trouble.NO_REPLY)),
+        (60.0, lambda: setattr(rig.line, "plugged", False)),
+    )
+    gaps_s = [later - sooner for sooner, later in zip(rig.beats_s, rig.beats_s[1:], strict=False)]
+    assert max(gaps_s) < 5
+
+
+def test_a_reset_that_fails_is_one_more_failed_cure() -> None:
+    def broken() -> None:
+        raise AdapterError("no such pin", may_have_happened=False, worth_retrying=False)
+
+    clock, chip = VirtualClock(), SimulatedPn532()
+    line = Line(chip, clock)
+    line.plugged = False
+    events: list[Event] = []
+    link = Pn532(line.connect, clock.boot_s)
+    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, broken, link)
+    worker.run(Life(events.append, lambda: None, Play(clock, [], 5)))
+    [fault] = events
+    assert isinstance(fault, FaultReported)
+    assert "no such pin" in fault.detail
+
+
+class Babbler(Line):
+    """A line on which the other end says whatever the test wants."""
+
+    def __init__(self, clock: VirtualClock, answers: list[bytes]) -> None:
+        super().__init__(SimulatedPn532(), clock)
+        self._answers = answers
+        self.said = b""
+
+    def write(self, data: bytes, /) -> int:
+        answer = self._answers.pop() if self._answers else b""
+        self.said += answer
+        self.waiting += answer
+        return len(data)
+
+
+pieces = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(
+        [
+            bytes.fromhex("0000ff00ff00"),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d515")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d50332010607")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d533")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b00")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b0101000408041122334499")),
+        ]
+    ),
+    st.binary(max_size=30).map(lambda data: bytes.fromhex("0000ff00ff00") + encode(b"\xd5\x4b" + data)),
+)
+
+
+OPENING = [
+    bytes.fromhex(answer)
+    for answer in (
+        "",
+        "0000ff00ff000000ff02fed5151600",
+        "0000ff00ff000000ff06fad50332010607e800",
+        "0000ff00ff000000ff02fed533f800",
+    )
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(pieces, max_size=30), st.booleans())
+def test_no_bytes_from_the_chip_crash_the_worker_or_make_up_a_card(answers: list[bytes], awake: bool) -> None:
+    clock = VirtualClock()
+    line = Babbler(clock, [*reversed(answers), *(reversed(OPENING) if awake else ())])
+    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, None, Pn532(line.connect, clock.boot_s))
+    events: list[Event] = []
+    worker.run(Life(events.append, lambda: None, Play(clock, [], 12)))
+    possible = set()
+    for at in range(len(line.said)):
+        for size in (4, 7, 10):
+            header, uid = line.said[at : at + 5], line.said[at + 5 : at + 5 + size]
+            if len(header) == 5 and header[4] == size and b"\xd5\x4b" in line.said[:at]:
+                possible.add(card_ref(KEY, uid))
+    for event in events:
+        if isinstance(event, AccessRequested):
+            assert isinstance(event.credential, CardCredential)
+            assert event.credential.ref in possible
+
+
+def test_a_well_formed_reply_among_babble_is_a_card() -> None:
+    """The other half of the test above: such a line does let a true card through."""
+    clock = VirtualClock()
+    ack = bytes.fromhex("0000ff00ff00")
+    true_reply = ack + encode(bytes.fromhex("d54b0101000408 04 deadbeef"))
+    line = Babbler(clock, [true_reply, *reversed(OPENING)])
+    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, None, Pn532(line.connect, clock.boot_s))
+    events: list[Event] = []
+    worker.run(Life(events.append, lambda: None, Play(clock, [], 1)))
+    assert events[0] == seen(SHORT_CARD)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"port": ""}, "needs a port"),
+        ({"port": "/dev/x", "baud_rate": 1200}, "9600 to 1288000"),
+        ({"port": "/dev/x", "poll_interval_s": 5.0}, "0.05 to 1.0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        CardReaderSettings(**wrong)  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_short_box_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="15 bytes"):
+        CardReader(CardReaderSettings("/dev/x"), VirtualClock(), bytes(15))
+
+
+def test_a_port_that_does_not_exist_is_an_os_error() -> None:
+    with pytest.raises(OSError, match="no-such-port"):
+        serial_port(CardReaderSettings("/dev/no-such-port"))
