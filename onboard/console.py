@@ -27,7 +27,7 @@ Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Console:
-    """Serves named questions. A handler gets the request's object and returns the answer's; ValueError is its refusal."""
+    """Serves named questions: a handler turns the request's object into the answer's; ValueError is its refusal."""
 
     def __init__(self, path: Path, handlers: dict[str, Handler]) -> None:
         self.counts: Counter[str] = Counter()
@@ -72,10 +72,10 @@ class Console:
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-            handler = self._handlers[request["do"]]
+            handler = self._handlers[request["command"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             self.counts["request_refused"] += 1
-            return {"error": f'a JSON object with "do" is wanted, one of: {", ".join(sorted(self._handlers))}'}
+            return {"error": f'a JSON object with "command" is wanted, one of: {", ".join(sorted(self._handlers))}'}
         try:
             return await handler(request)
         except (ValueError, OSError) as error:

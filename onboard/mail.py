@@ -78,11 +78,7 @@ class Store(Protocol):
         """Return one row's digest."""
         ...
 
-    async def key_set_floor(self) -> int:
-        """Return the version below which no key set counts."""
-        ...
-
-    async def keep_key_set(self, version: int, document: bytes) -> None:
+    async def keep_keys(self, version: int, document: bytes) -> None:
         """Keep a verified key set and raise the floor."""
         ...
 
@@ -119,13 +115,15 @@ class Mail:
         self._clock = clock
         self._post = post
         self._publish = publish
+        self._key_set_floor = 0
         self._status_seq = 0
         self._word = ""
         self._since_s = 0.0
         self._nonce: tuple[bytes, float] | None = None
 
-    def load_key_set(self, document: bytes | None) -> None:
-        """Believe the key set kept on disk only after verifying it again."""
+    def load_key_set(self, document: bytes | None, floor: int) -> None:
+        """Take the key set kept on disk, verified again, and the version below which none counts."""
+        self._key_set_floor = floor
         if document is None:
             return
         try:
@@ -182,11 +180,11 @@ class Mail:
 
     async def _read_key_set(self, payload: bytes) -> None:
         fresh = decode_key_set(payload, self._identity.roots)
-        floor = max(await self._store.key_set_floor(), self.key_set.version if self.key_set is not None else 0)
+        floor = max(self._key_set_floor, self.key_set.version if self.key_set is not None else 0)
         if fresh.version < floor:
             raise Refused(Reason.VERSION_TOO_LOW, f"key set {fresh.version}, {floor} is known")
         if self.key_set is None or fresh.version > self.key_set.version:
-            await self._store.keep_key_set(fresh.version, payload)
+            await self._store.keep_keys(fresh.version, payload)
             self.key_set = fresh
 
     def _hear_time(self, payload: bytes, keys: KeySet) -> None:
