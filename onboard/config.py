@@ -36,14 +36,17 @@ __all__ = [
     "section_keys",
 ]
 
-BCM_PINS: Final = 28
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+BCM_PIN_MAX: Final = 27
 """GPIO 0 to 27 are on the 40-pin header of every Raspberry Pi since 2014."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=200, description="a text in quotation marks")]
 File = Annotated[Path, Meta(description='a path in quotation marks, such as "/etc/amibox/ca.pem"')]
 Port = Annotated[Path, Meta(description='a device path in quotation marks, such as "/dev/amibox-gps"')]
 Baud = Annotated[int, Meta(ge=1200, le=4_000_000, description="bits a second, 1200 to 4000000")]
-Pin = Annotated[int, Meta(ge=0, lt=BCM_PINS, description="a GPIO number, 0 to 27 (not the pin's place on the header)")]
+Pin = Annotated[
+    int, Meta(ge=0, le=BCM_PIN_MAX, description="a GPIO number, 0 to 27 (not the pin's place on the header)")
+]
 Switch = Annotated[bool, Meta(description="true or false")]
 
 
@@ -73,7 +76,10 @@ class CanConfig:
 
     interface: Text = "socketcan"
     channel: Text = "can0"
-    bitrate: Annotated[int, Meta(ge=10_000, le=1_000_000, description="bits a second, 10000 to 1000000")] = 500_000
+    bitrate: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="bits a second, 10000 to 1000000; 0 for the car's own")
+    ] = 0
+    """0: what the car's model says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +95,23 @@ class CardReaderConfig:
     """``[card_reader]``: a PN532 on a serial port. Whether bare card numbers count is ``policy.uid_cards``."""
 
     port: Port
-    baud_rate: Baud = 115_200
+    baud_rate: Annotated[int, Meta(ge=9600, le=1_288_000, description="bits a second, 9600 to 1288000")] = 115_200
 
 
 @dataclass(frozen=True, slots=True)
 class DoorConfig:
-    """``[door]``: relays, contacts, button, light and buzzer, by GPIO number."""
+    """``[door]``: relays, contacts, button, light and buzzer, by GPIO number.
+
+    The three contacts are required: a trip ends only when they say locked and shut.
+    """
 
     unlock_pin: Pin
     lock_pin: Pin
-    driver_door_pin: Pin
-    passenger_door_pin: Pin
+    driver_contact_pin: Pin
+    passenger_contact_pin: Pin
     lock_contact_pin: Pin
-    button_pin: Pin
-    light_pin: Pin | None = None
+    lock_button_pin: Pin | None = None
+    led_pin: Pin | None = None
     buzzer_pin: Pin | None = None
     relay_active_high: Switch = True
     """The relay closes when its pin is high."""
@@ -110,20 +119,21 @@ class DoorConfig:
     """True: a door's contact connects its pin to ground while the door is *open*; false: while it is shut."""
     lock_closed_when_unlocked: Switch = False
     """True: the lock's contact connects its pin to ground while *unlocked*; false: while locked."""
-    pulse_s: Annotated[float, Meta(ge=0.05, le=2.0, description="seconds, 0.05 to 2")] = 0.5
+    pulse_s: Annotated[float, Meta(ge=0.05, le=1.0, description="seconds, 0.05 to 1")] = 0.3
     pin_factory: Text = "lgpio"
     """A pin factory of gpiozero, or ``module:Class``."""
 
 
 @dataclass(frozen=True, slots=True)
 class UplinkConfig:
-    """``[uplink]``: the commune's broker. Either a client certificate, or a user name with a file for its password."""
+    """``[uplink]``: the commune's broker. Either a client certificate, or a user name with a file for its password.
+
+    ``ca_file`` switches TLS on; only a broker on this machine may do without.
+    """
 
     host: Text
     port: Annotated[int, Meta(ge=1, le=65_535, description="a port number, 1 to 65535")] = 8883
-    tls: Switch = True
     ca_file: File | None = None
-    """None: the system's own authorities."""
     cert_file: File | None = None
     key_file: File | None = None
     username: Text | None = None
@@ -159,7 +169,7 @@ UNIT_RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
 NARROWER: Final[Mapping[str, tuple[float, float]]] = {
     "supply_hysteresis_v": (0.05, 2),
     "standstill_mps": (0, 1),
-    "interlock_mps": (0, 2),  # never unlock above walking pace, whatever a file says
+    "interlock_mps": (0, 1.4),  # no relay moves above walking pace, whatever a file says
     "door_fresh_s": (0.5, 60),
     "speed_fresh_s": (0.5, 60),
     "settle_s": (0.02, 2),
@@ -245,7 +255,8 @@ def parse_config(text: str, file: Path) -> Config:
     _check_door(reader, door)
     _check_uplink(reader, uplink)
     _check_policy(reader, policy)
-    _check_stations(reader, stations)
+    if not any(problem.key.startswith("station.") for problem in reader.problems):
+        _check_stations(reader, stations)
     if car is None and "car" not in reader.lines:
         reader.refuse("car", "missing", 'add [car] and model = "ami", a folder of hw/models')
     if reader.problems or car is None:
@@ -322,6 +333,9 @@ def _check_uplink(reader: Reader, uplink: UplinkConfig | None) -> None:
         reader.refuse("uplink.cert_file", "a certificate needs its key", "set both cert_file and key_file, or neither")
     if (uplink.username is None) != (uplink.password_file is None):
         reader.refuse("uplink.username", "a user needs a password", "set both username and password_file, or neither")
+    if uplink.ca_file is None and uplink.host not in LOOPBACK:
+        remedy = 'set ca_file; a public authority: "/etc/ssl/certs/ca-certificates.crt"'
+        reader.refuse("uplink.host", "a broker elsewhere needs TLS: a password doesn't travel in clear", remedy)
     if uplink.username is None and uplink.cert_file is None:
         remedy = "set cert_file and key_file, or username and password_file"
         reader.refuse("uplink", "the box can't say who it is", remedy)
@@ -341,6 +355,8 @@ def _check_policy(reader: Reader, policy: Policy | None) -> None:
 
 
 def _check_stations(reader: Reader, stations: tuple[StationConfig, ...]) -> None:
-    ids = [station.id for station in stations]
-    for id_ in sorted({id_ for id_ in ids if ids.count(id_) > 1}):
-        reader.refuse("station", f'id "{id_}" stands twice', "give each station an id of its own")
+    seen: set[str] = set()
+    for index, station in enumerate(stations):
+        if station.id in seen:
+            reader.refuse(f"station.{index}.id", f'"{station.id}" stands twice', "give each station an id of its own")
+        seen.add(station.id)
