@@ -196,7 +196,7 @@ def _carry_over(aside: Path, store_id: bytes) -> Carried:
     """Read what still proves itself from a database kept aside. Never raises for what it finds there."""
     carried = Carried()
     try:
-        conn = sqlite3.connect(f"file:{aside}?mode=ro", uri=True, isolation_level=None)
+        conn = sqlite3.connect(f"{aside.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error:
         return carried
     try:

@@ -114,7 +114,10 @@ def connect(path: Path, *, create: bool) -> Database:
     ``sqlite3.Error``, which ``meaning_of`` explains.
     """
     conn = sqlite3.connect(
-        f"file:{path}?mode={'rwc' if create else 'rw'}", uri=True, isolation_level=None, timeout=LOCK_WAIT_S
+        f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
+        uri=True,
+        isolation_level=None,
+        timeout=LOCK_WAIT_S,
     )
     try:
         # Plugins are somebody else's code in our writer; recursive triggers are for a schema that has triggers.
