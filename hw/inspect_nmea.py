@@ -129,21 +129,27 @@ class Summary:
 
 
 def read_fixes(path: Path, stream: NmeaStream, summary: Summary) -> Iterator[Fix]:
-    """Read a recording piece by piece. Raises OSError, EOFError or zlib.error where it cannot be read further."""
+    """Read a recording piece by piece. Raises OSError, EOFError or zlib.error after the last fix that could be read."""
     receiver = Receiver()
-    for piece in _pieces(path):
-        for sentence in stream.feed(piece):
+    failure: Exception | None = None
+    pieces = _pieces(path)
+    while True:
+        try:
+            piece = next(pieces, None)
+        except (OSError, EOFError, zlib.error) as error:
+            failure, piece = error, None
+        for sentence in stream.close() if piece is None else stream.feed(piece):
             fix = receiver.take(sentence)
             if fix is not None:
                 yield fix
-    for sentence in stream.close():
-        fix = receiver.take(sentence)
-        if fix is not None:
-            yield fix
+        if piece is None:
+            break
     fix = receiver.flush()
     if fix is not None:
         yield fix
     summary.no_fix = receiver.no_fix
+    if failure is not None:
+        raise failure
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
