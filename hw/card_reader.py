@@ -128,7 +128,7 @@ class CardReader:
 
     def run(self, life: Life) -> None:
         """Poll until stopped. Mends the reader itself and never raises ``AdapterError``."""
-        health = _Health(self._ladder(), len(self._link.cures), self._clock.boot_s())
+        health = _Health(self._ladder(), len(self._link.cures))
         idle_since_s = self._clock.boot_s()
         try:
             while not life.stop.is_set():
@@ -144,11 +144,11 @@ class CardReader:
                         self._link.ping()
                 except AdapterError as error:
                     self.counts["failures"] += 1
-                    if health.failed(began_s):
+                    if health.failed():
                         life.emit(FaultReported(self.name, active=True, detail=self._advice(error)))
                     _wait(life, health.wait_s)
                     continue
-                mended = health.worked(began_s)
+                mended = health.worked()
                 if mended:
                     self.counts[f"mended_{mended}"] += 1
                 if health.over(began_s):
@@ -192,13 +192,13 @@ class _Health:
     The first rung taken is the one that opens the reader, for it begins closed.
     """
 
-    def __init__(self, rungs: tuple[tuple[str, Callable[[], None]], ...], opening: int, now_s: float) -> None:
+    def __init__(self, rungs: tuple[tuple[str, Callable[[], None]], ...], opening: int) -> None:
         self._rungs = rungs
         self._opening = opening
         self._rung: int | None = opening
         self._started = False
         self._faulty = False
-        self._failed_s = now_s
+        self._well_since_s: float | None = None
         self._back_off_s = BACK_OFF_S[0]
         self.wait_s = 0.0
 
@@ -207,9 +207,9 @@ class _Health:
         if self._rung is not None:
             self._rungs[self._rung][1]()
 
-    def failed(self, now_s: float) -> bool:
-        """Take in a failure; return whether a fault begins."""
-        self._failed_s = now_s
+    def failed(self) -> bool:
+        """Take in a failure; return whether a fault begins. ``wait_s`` is how long to wait before the next cure."""
+        self._well_since_s = None
         self.wait_s = 0.0
         self._rung = 0 if self._rung is None else self._rung + 1
         if self._rung < len(self._rungs):
@@ -221,20 +221,21 @@ class _Health:
         self._faulty = True
         return begins
 
-    def worked(self, now_s: float) -> str | None:
+    def worked(self) -> str | None:
         """Take in a success; return the name of the cure that brought it, None if none was needed."""
-        if now_s - self._failed_s >= STEADY_S:
-            self._back_off_s = BACK_OFF_S[0]
         rung, self._rung = self._rung, None
         started, self._started = self._started, True
         return None if rung is None or not started else self._rungs[rung][0]
 
     def over(self, now_s: float) -> bool:
         """Tell, once, that a fault is over: the reader has worked steadily."""
-        if not self._faulty or now_s - self._failed_s < STEADY_S:
+        if self._well_since_s is None:
+            self._well_since_s = now_s
+        if now_s - self._well_since_s < STEADY_S:
             return False
-        self._faulty = False
-        return True
+        self._back_off_s = BACK_OFF_S[0]
+        over, self._faulty = self._faulty, False
+        return over
 
 
 def _wait(life: Life, duration_s: float) -> None:

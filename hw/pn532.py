@@ -98,7 +98,7 @@ class FrameDecoder:
 
     @property
     def wanted(self) -> int:
-        """How many bytes to read next: never more than the frame that is under way must still have.
+        """How many bytes to read once ``next_frame`` gave None: never more than the frame under way must still have.
 
         The zero after a frame is not waited for; it is dropped before the next one.
         """
@@ -111,7 +111,6 @@ class FrameDecoder:
     def clear(self) -> None:
         """Forget what was fed."""
         self._buffer.clear()
-        self._wanted = 4
 
     def next_frame(self) -> Frame | None:
         """Return the next whole frame, or None when more bytes are needed."""
@@ -154,7 +153,6 @@ class FrameDecoder:
 
     def _taken(self, size: int, frame: Frame) -> Frame:
         del self._buffer[:size]
-        self._wanted = 4
         return frame
 
     def _damaged(self) -> Frame:

@@ -137,17 +137,17 @@ class TapFilter:
 
     def polled(self, targets: Sequence[Target], now_s: float) -> Tap | Refusal | None:
         """Take in one poll's cards at boot time ``now_s``; return what a person should get an answer to."""
-        usable = {target.uid for target in targets if refusal_of(target) is None}
         subject: bytes | str | None = None
         if len(targets) > 1:
             subject = TWO_CARDS
         elif targets:
             subject = refusal_of(targets[0]) or targets[0].uid
-        self._miss_all_but({subject, *usable}, now_s)
+        self._miss_all_but(subject, now_s)
         told = subject is not None and self._appears(subject, now_s)
         if subject == TWO_CARDS:
-            for uid in usable:
-                self._remember(uid, now_s).held = True
+            for target in targets:
+                if refusal_of(target) is None:
+                    self._remember(target.uid, now_s).held = True
         if not told or subject is None:
             return None
         if isinstance(subject, str):
@@ -183,10 +183,10 @@ class TapFilter:
             del self._memories[oldest]
         return memory
 
-    def _miss_all_but(self, seen: set[bytes | str | None], now_s: float) -> None:
-        """Count a miss for everything remembered that isn't there, and forget what has been away for long enough."""
+    def _miss_all_but(self, seen: bytes | str | None, now_s: float) -> None:
+        """Count a miss for everything else that is remembered, and forget what has been away for long enough."""
         for subject, memory in list(self._memories.items()):
-            if subject in seen:
+            if subject == seen:
                 continue
             if memory.misses == 0:
                 memory.missed_s = now_s

@@ -44,9 +44,11 @@ class Line:
         self.sent = b""
         self.waiting = bytearray()
         self.timeouts = 0
+        self.opened = False
 
     def connect(self) -> Line:
         self._check()
+        self.opened = True
         return self
 
     def read(self, size: int = 1, /) -> bytes:
@@ -71,6 +73,7 @@ class Line:
         self.waiting.clear()
 
     def close(self) -> None:
+        self.opened = False
         self.waiting.clear()
 
     def _check(self) -> None:

@@ -346,14 +346,42 @@ def test_a_reader_missing_at_the_start_is_a_fault_and_not_an_end() -> None:
     assert [isinstance(event, FaultReported) and event.active for event in events] == [True, False]
 
 
+class LooseLine(Line):
+    """A plug that works for a second at every other attempt."""
+
+    def __init__(self, chip: SimulatedPn532, clock: VirtualClock) -> None:
+        super().__init__(chip, clock)
+        self.attempts = 0
+        self.fails_s = 0.0
+
+    def connect(self) -> Line:
+        self.attempts += 1
+        if self.attempts % 2:
+            raise OSError(5, "Input/output error")
+        self.fails_s = self.clock.now_s + 1.0
+        return super().connect()
+
+    def write(self, data: bytes, /) -> int:
+        if self.clock.now_s >= self.fails_s:
+            raise OSError(5, "Input/output error")
+        return super().write(data)
+
+
 def test_a_flapping_reader_is_told_as_one_fault() -> None:
+    clock = VirtualClock()
+    line = LooseLine(SimulatedPn532(), clock)
+    events: list[Event] = []
+    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, None, Pn532(line.connect, clock.boot_s))
+    worker.run(Life(events.append, lambda: None, Play(clock, [], 120)))
+    assert line.attempts > 20
+    assert [isinstance(event, FaultReported) and event.active for event in events] == [True]
+
+
+def test_a_stopped_worker_has_given_its_port_back() -> None:
     rig = Rig()
-
-    def flap() -> None:
-        rig.line.plugged = not rig.line.plugged
-
-    events = rig.play(60, *((1.0 + number, flap) for number in range(50)))
-    assert sum(isinstance(event, FaultReported) and event.active for event in events) <= 3
+    rig.play(2)
+    assert rig.chip.commands
+    assert not rig.line.opened
 
 
 def test_attempts_on_a_dead_reader_back_off_to_ten_seconds() -> None:

@@ -289,6 +289,21 @@ def test_a_reply_that_comes_late_is_not_taken_for_the_next_one() -> None:
     assert chip.pn532.counts["stale_frames"] == 1
 
 
+def test_a_reply_to_another_command_is_passed_over() -> None:
+    chip = Chip()
+    chip.sim.present(SHORT_CARD)
+    answer = bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d50332010607"))
+    write = chip.line.write
+
+    def write_after_a_stranger(data: bytes, /) -> int:
+        chip.line.waiting += answer
+        return write(data)
+
+    chip.line.write = write_after_a_stranger  # type: ignore[method-assign]  # the stranger comes with the ACK
+    assert [target.uid.hex() for target in chip.pn532.poll()] == ["deadbeef"]
+    assert chip.pn532.counts["stale_frames"] == 2
+
+
 def test_another_chip_on_the_port_is_told() -> None:
     chip = Chip()
     chip.sim.firmware = bytes.fromhex("33010607")
