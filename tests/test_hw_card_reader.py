@@ -28,7 +28,7 @@ from hw.taps import (
 from hw.worker import AdapterError, Life
 from onboard.core.events import AccessRequested, CardCredential, CardsRefused, Event, FaultReported, Intent
 from onboard.core.grants import Assurance
-from sim.pn532 import SimulatedCard, SimulatedPn532, Trouble
+from sim.pn532 import Pn532OnPty, SimulatedCard, SimulatedPn532, Trouble
 from tests.card_rig import KEY, LONG_CARD, SHORT_CARD, Line, Play, Rig, VirtualClock
 
 POLL_S = 0.25
@@ -132,6 +132,13 @@ def test_two_cards_are_refused_once_and_neither_is_picked() -> None:
 def test_after_two_cards_one_of_them_counts_once_it_has_been_away() -> None:
     polls: list[list[Target]] = [[A, B]] + [[]] * 6 + [[B]]
     assert told(polls)[-1] == Tap(B.uid)
+
+
+def test_a_phone_beside_a_card_leaves_no_trail_of_numbers() -> None:
+    taps = TapFilter()
+    for number in range(50):
+        taps.polled([A, replace(PHONE, uid=b"\x08" + number.to_bytes(3, "big"))], number * POLL_S)
+    assert len(taps._memories) == 2
 
 
 def test_a_card_added_to_a_held_one_does_not_make_the_held_one_tap_again() -> None:
@@ -245,6 +252,14 @@ def test_a_tap_is_told_within_one_poll_interval_with_its_reference_only() -> Non
     assert event == seen(LONG_CARD)
     assert at_s <= 1.0 + 2 * POLL_S
     assert bytes.fromhex(LONG_CARD).hex() not in repr(rig.told)
+
+
+def test_the_reader_looks_four_times_a_second_and_rests_between() -> None:
+    rig = Rig()
+    rig.play(10)
+    looks = rig.chip.commands.count(0x4A)
+    assert 38 <= looks <= 41
+    assert rig.chip.commands.count(0x32) == looks + 1, "the field goes off after each look; once more at the start"
 
 
 def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
@@ -391,6 +406,23 @@ def test_attempts_on_a_dead_reader_back_off_to_ten_seconds() -> None:
     assert 60 <= rig.worker.counts["failures"] <= 66
 
 
+def test_after_a_steady_spell_the_next_outage_is_tried_soon_again() -> None:
+    rig = Rig()
+
+    def plug(*, into: bool) -> None:
+        rig.line.plugged = into
+
+    rig.play(
+        75,
+        (1.0, lambda: plug(into=False)),
+        (50.0, lambda: plug(into=True)),
+        (70.0, lambda: plug(into=False)),
+        (70.9, lambda: plug(into=True)),
+    )
+    faults = [at_s for at_s, event in rig.told if isinstance(event, FaultReported) and not event.active]
+    assert faults[-1] < 74
+
+
 def test_the_worker_beats_at_least_every_five_seconds_whatever_happens() -> None:
     rig = Rig(with_reset=True)
     rig.play(
@@ -508,6 +540,17 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says:
 def test_a_short_box_key_is_refused() -> None:
     with pytest.raises(ValueError, match="15 bytes"):
         CardReader(CardReaderSettings("/dev/x"), VirtualClock(), bytes(15))
+
+
+def test_no_two_programs_share_the_port() -> None:
+    reader = Pn532OnPty()
+    chosen = CardReaderSettings(reader.open())
+    first = serial_port(chosen)
+    with pytest.raises(OSError, match="exclusively lock"):
+        serial_port(chosen)
+    first.close()
+    serial_port(chosen).close()
+    reader.close()
 
 
 def test_a_port_that_does_not_exist_is_an_os_error() -> None:

@@ -110,6 +110,18 @@ def test_the_decoder_never_asks_for_more_than_the_frame_has(payloads: list[bytes
     assert stream in (b"", b"\x00")
 
 
+def test_a_frame_stripped_to_its_least_is_not_waited_for() -> None:
+    decoder = FrameDecoder(Counter())
+    stream = bytes.fromhex("00ff00ff 00ff01ff7f81")
+    for expected in (Control.ACK, Control.REFUSED):
+        while (frame := decoder.next_frame()) is None:
+            assert decoder.wanted <= len(stream)
+            decoder.feed(stream[: decoder.wanted])
+            stream = stream[decoder.wanted :]
+        assert frame is expected
+    assert stream == b""
+
+
 def test_acknowledgements_and_the_error_frame_are_told_apart() -> None:
     assert decode(ACK + NACK + ERROR_FRAME)[0] == [Control.ACK, Control.NACK, Control.REFUSED]
 
@@ -232,8 +244,10 @@ def test_two_cards_in_the_field_are_both_seen() -> None:
 @pytest.mark.parametrize("trouble", [Trouble.GARBAGE_BEFORE, Trouble.EXTENDED_FRAMES])
 def test_an_odd_but_whole_answer_is_read(trouble: Trouble) -> None:
     chip = Chip()
-    chip.sim.present(SHORT_CARD)
     chip.sim.trouble = trouble
+    assert chip.pn532.poll() == []
+    assert chip.line.timeouts == 0
+    chip.sim.present(SHORT_CARD)
     assert [target.uid for target in chip.pn532.poll()] == [bytes.fromhex(SHORT_CARD)]
 
 
@@ -287,6 +301,12 @@ def test_a_reply_that_comes_late_is_not_taken_for_the_next_one() -> None:
     chip.sim.present(SHORT_CARD)
     assert [target.uid.hex() for target in chip.pn532.poll()] == ["deadbeef"]
     assert chip.pn532.counts["stale_frames"] == 1
+
+
+def test_an_answer_left_in_the_port_is_not_taken_for_a_card() -> None:
+    chip = Chip()
+    chip.line.waiting += bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b01010004080411223344"))
+    assert chip.pn532.poll() == []
 
 
 def test_a_reply_to_another_command_is_passed_over() -> None:
