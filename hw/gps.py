@@ -165,20 +165,24 @@ class GpsSettings:
 class Health:
     """Tells a dead, deaf or muttering receiver from one that works. Works = it sends RMC or GGA, fix or none."""
 
-    def __init__(self, settings: GpsSettings, now_s: float) -> None:
+    def __init__(self, settings: GpsSettings) -> None:
         self._settings = settings
-        self._since_s = now_s
+        self._since_s = 0.0
         self._bytes = 0
         self._sentences = 0
         self._told: str | None = None
         """Kind of fault that was reported; empty for "works"; None before the first report."""
+
+    def opened(self, now_s: float) -> None:
+        """The port is open: the receiver has its full time to speak."""
+        self._since_s, self._bytes, self._sentences = now_s, 0, 0
 
     def heard(self, data: int, sentences: int, usable: int, now_s: float) -> FaultReported | None:
         """Take in how many bytes, right sentences and RMC or GGA among them came; return what changed, if anything."""
         self._bytes += data
         self._sentences += sentences
         if usable:
-            self._since_s, self._bytes, self._sentences = now_s, 0, 0
+            self.opened(now_s)
             return self._tell("", "")
         if now_s - self._since_s < SILENT_S:
             return None
@@ -193,12 +197,11 @@ class Health:
             said = f"noise: bytes but no sentence on {port} at {speed} bit/s: set gps.baud_rate to the receiver's speed"
         else:
             kind, said = "silent", f"silent: nothing on {port} for {SILENT_S:.0f} s: check the cable and its power"
-        self._since_s, self._bytes, self._sentences = now_s, 0, 0
+        self.opened(now_s)
         return self._tell(kind, said)
 
-    def lost(self, error: str, now_s: float) -> FaultReported | None:
+    def lost(self, error: str) -> FaultReported | None:
         """The port cannot be opened or read."""
-        self._since_s, self._bytes, self._sentences = now_s, 0, 0
         remedy = "check that the receiver is plugged in and that this user may open it (group dialout)"
         return self._tell("lost", f"lost: {error}: {remedy}; it is tried again by itself")
 
@@ -226,7 +229,7 @@ class Gps:
 
     def run(self, life: Life) -> None:
         """Serve the receiver until stopped. Emits positions, times, and its own faults."""
-        health = Health(self._settings, self._clock.boot_s())
+        health = Health(self._settings)
         wait_s = RETRY_FIRST_S
         while not life.stop.is_set():
             try:
@@ -234,11 +237,12 @@ class Gps:
                     self._settings.port, self._settings.baud_rate, timeout=READ_TIMEOUT_S, exclusive=True
                 ) as port:
                     wait_s = RETRY_FIRST_S
+                    health.opened(self._clock.boot_s())
                     self._listen(port, health, life)
             # ValueError: a speed the driver does not know. termios.error: something that is no serial port.
             except (OSError, ValueError, termios.error) as error:
                 self.counts["port_lost"] += 1
-                self._emit(life, health.lost(str(error), self._clock.boot_s()))
+                self._emit(life, health.lost(str(error)))
                 self._wait(life, wait_s)
                 wait_s = min(RETRY_MAX_S, wait_s * 2)
 

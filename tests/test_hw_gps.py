@@ -393,7 +393,9 @@ def test_distances_are_right() -> None:
 
 
 def health() -> Health:
-    return Health(GpsSettings("/dev/ttyAMA0", 9600), 0.0)
+    watched = Health(GpsSettings("/dev/ttyAMA0", 9600))
+    watched.opened(0.0)
+    return watched
 
 
 def test_a_receiver_without_a_fix_works() -> None:
@@ -418,6 +420,14 @@ def test_ten_seconds_without_use_are_a_fault_told_once_with_its_remedy(data: int
     again = watched.heard(90, 2, 1, 61.0)
     assert again is not None
     assert not again.active
+
+
+def test_a_receiver_plugged_in_again_has_its_full_time_to_speak() -> None:
+    watched = health()
+    assert watched.lost("gone") is not None
+    watched.opened(500.0)
+    assert watched.heard(0, 0, 0, 509.0) is None
+    assert watched.heard(0, 0, 0, 510.0) is not None
 
 
 def test_a_speed_that_no_port_has_is_refused() -> None:
