@@ -127,9 +127,12 @@ class Mail:
         if document is None:
             return
         try:
-            self.key_set = decode_key_set(document, self._identity.roots)
+            kept = decode_key_set(document, self._identity.roots)
         except Refused as refused:
             self._refuse("keys", refused)
+            return
+        if kept.version >= (self.key_set.version if self.key_set is not None else floor):
+            self.key_set = kept
 
     def offline(self, boot_epoch: bytes) -> bytes:
         """Return the last will."""

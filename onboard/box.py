@@ -1,0 +1,217 @@
+"""The box put together: store, core, devices and carriers round one loop. Knows no concrete device.
+
+``__main__`` builds the devices of a real car, the virtual car builds its own; from here on nothing tells them apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from cloud_sync.uplink import Uplink, UplinkSettings
+from cloud_sync.wire import Topic
+from onboard.config import Config
+from onboard.console import Console
+from onboard.core.commands import Actuate, Pattern
+from onboard.core.events import Event, FaultReported, Started
+from onboard.core.state import State
+from onboard.mail import Identity, Mail
+from onboard.notify import Notifier
+from onboard.reactor import Clock, Door, Reactor, Worker, Workers
+from onboard.report import report
+from onboard.store_thread import StoreThread
+
+log = logging.getLogger("amibox")
+
+INBOX_MAX: Final = 64
+"""Downward documents waiting to be verified; more are dropped and counted: whoever sent them sends again."""
+WATCH_EVERY_S: Final = 2.0
+
+
+class NoDoor:
+    """A box without a door section: it can watch a car, and opens nothing."""
+
+    def actuate(self, command: Actuate) -> None:
+        """Refuse: nothing moved."""
+        raise RuntimeError(
+            f"no door is configured: {command.action.value} was not done; add [door] to the configuration"
+        )
+
+    def show(self, pattern: Pattern) -> None:
+        """Log the answer that nobody sees."""
+        log.info("answer: %s", pattern.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What a composition root builds. ``observers`` hear every event before the core does (the interlock)."""
+
+    door: Door
+    workers: tuple[Worker, ...]
+    observers: tuple[Callable[[Event], None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is given from outside: the configuration, who this box is, and where in time it stands.
+
+    ``floor_s``: no wall time below this is believed (the build date). ``boot_epoch``: 8 bytes, new for each boot of the
+    machine, the same when only the daemon restarts: the boot-time clock runs on then.
+    """
+
+    config: Config
+    identity: Identity
+    clock: Clock
+    floor_s: float
+    boot_epoch: bytes
+    software: str
+    list_floor: int = 0
+    key_set: bytes | None = None
+    key_set_floor: int = 0
+    uplink: UplinkSettings | None = None
+
+
+class Box:
+    """One running box. ``open`` first, then ``run``; ``close`` always."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.store = StoreThread()
+        self._inbox: deque[tuple[Topic, bytes]] = deque()
+        self._arrived = asyncio.Event()
+        self._counts: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._uplink: Uplink | None = None
+        self._workers: Workers | None = None
+        self._console: Console | None = None
+
+    async def open(self, devices: Devices) -> Reactor:
+        """Read the store, put everything together and take the first step of this boot."""
+        setting, config = self._setting, self._setting.config
+        self._loop = asyncio.get_running_loop()
+        now = setting.clock.now()
+        opened = await self.store.open(
+            config.box.data_dir, setting.identity.vehicle, setting.floor_s, now_wall_s=now.wall_s
+        )
+        kept = opened.kept
+        grants = replace(kept.grants, version_floor=max(kept.grants.version_floor, setting.list_floor))
+        kept = replace(kept, floor_s=max(kept.floor_s, setting.floor_s), grants=grants)
+        state = State(kept=kept, policy=config.policy, boot_epoch=setting.boot_epoch, software=setting.software)
+        self.mail = Mail(setting.identity, self.store, kept.outbox.store_id, setting.clock, self._post, self._publish)
+        floor = max(opened.key_set_floor, setting.key_set_floor)
+        # The provisioned key set first, then the newer one kept since; each is verified again.
+        self.mail.load_key_set(setting.key_set, floor)
+        self.mail.load_key_set(opened.keys, floor)
+        self.reactor = Reactor(state, setting.clock, self.store, devices.door, self.mail)
+        self.reactor.observers.extend(devices.observers)
+        workers: list[Any] = list(devices.workers)
+        if setting.uplink is not None:
+            self._uplink = Uplink(setting.uplink, self.mail.offline(setting.boot_epoch), self._came)
+            workers.append(self._uplink)
+        self._workers = Workers(workers, self._post)
+        await self.reactor.handle(Started(setting.boot_epoch, setting.software, opened.replaced, opened.reason))
+        return self.reactor
+
+    async def run(self, notifier: Notifier, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until ``stop``. Raises what ended the loop: a failed commit, a broken rule, a dead part."""
+        if self._workers is None:
+            raise RuntimeError("open comes before run")
+        self._console = Console(
+            self._setting.config.box.socket, {"status": self._status, "store_copy": self._store_copy}
+        )
+        await self._console.start()
+        self._workers.start()
+        notifier.ready(f"{self._setting.identity.vehicle}: ready")
+        ready()
+        tasks: Sequence[asyncio.Task[None]] = (
+            asyncio.create_task(self.reactor.run(), name="reactor"),
+            asyncio.create_task(self._read_inbox(), name="mail"),
+            asyncio.create_task(self._watch(notifier), name="watch"),
+        )
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            notifier.stopping()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Have ``run`` return."""
+        self.reactor.stop()
+
+    async def close(self) -> None:
+        """Stop the workers, release the outputs, close the store."""
+        if self._workers is not None:
+            loop = asyncio.get_running_loop()
+            stuck = await loop.run_in_executor(None, self._workers.stop)
+            if stuck:
+                log.warning("did not stop in time: %s", ", ".join(stuck))
+        if self._console is not None:
+            await self._console.stop()
+        await self.store.close()
+
+    def _post(self, event: Event) -> None:
+        self.reactor.post(event)
+
+    def _publish(self, topic: Topic, payload: bytes) -> bool:
+        return self._uplink is not None and self._uplink.publish(topic, payload)
+
+    def _came(self, topic: Topic, payload: bytes) -> None:
+        """Take a downward document from the carrier's thread."""
+        if len(self._inbox) >= INBOX_MAX:
+            self._counts["inbox_full"] += 1
+            return
+        self._inbox.append((topic, payload))
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the box is stopping
+                self._loop.call_soon_threadsafe(self._arrived.set)
+
+    async def _read_inbox(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._inbox:
+                topic, payload = self._inbox.popleft()
+                await self.mail.receive(topic, payload)
+
+    async def _watch(self, notifier: Notifier) -> None:
+        """Feed the watchdog while every part is alive; tell when the store lives on its reserve."""
+        told = False
+        while True:
+            silent = self._workers.silent() if self._workers is not None else ()
+            if not silent:
+                notifier.alive()
+            full = self.store.store.on_reserve
+            if full != told:
+                told = full
+                detail = "the disk is full: trips are still recorded; make room" if full else ""
+                self._post(FaultReported("disk", active=full, detail=detail))
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """Return what every part counted, by part."""
+        parts = {"box": self._counts, "reactor": self.reactor.counts, "mail": self.mail.counts}
+        parts["store"] = self.store.store.counts
+        if self._workers is not None:
+            parts |= {worker.name: worker.counts for worker in self._workers.workers}
+        return parts
+
+    async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
+        silent = self._workers.silent() if self._workers is not None else ()
+        return report(self.reactor.state, self.counts(), silent, self._setting.clock.boot_s())
+
+    async def _store_copy(self, request: dict[str, Any]) -> dict[str, Any]:
+        destination = request.get("destination")
+        if not isinstance(destination, str) or not destination.startswith("/"):
+            raise ValueError("destination must be an absolute path")
+        await self.store.copy(Path(destination))
+        return {"ok": True}

@@ -1,0 +1,168 @@
+"""The ``amibox`` command: arguments in, exit codes out. Every command says what it did in a technician's words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from cloud_sync.documents import show
+from onboard import store_copy
+from onboard.config import BoxConfig
+from onboard.console import ask
+
+DEFAULT_CONFIG: Final = Path("/etc/amibox/box.toml")
+
+EPILOG: Final = """exit codes: 0 done; 1 done, with a finding or a failure that is named; 2 wrong arguments,
+a file that cannot be read, or a configuration with mistakes. Results go to standard output, everything else to
+standard error."""
+
+
+class Inspector(Protocol):
+    """A module that reads recordings: ``hw.inspect_can``, ``hw.inspect_nmea``."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
+        """Describe its arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace, /) -> int:
+        """Do it; return the exit code."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What only the composition root can do."""
+
+    run: Callable[[Path], int]
+    inspect_can: Any
+    inspect_nmea: Any
+
+
+def main(commands: Commands, argv: list[str] | None = None) -> int:
+    """Parse and do. Returns the exit code."""
+    parser = build_parser(commands)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.do(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        return 0
+
+
+def build_parser(commands: Commands) -> argparse.ArgumentParser:
+    """Describe every command."""
+    parser = argparse.ArgumentParser(prog="amibox", description="The box in a shared car.", epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"amibox {version('amibox')}")
+    subs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    one = subs.add_parser("run", help="run the box (the service does this)")
+    one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="its configuration (default: %(default)s)")
+    one.set_defaults(do=lambda args: commands.run(args.config))
+
+    one = subs.add_parser("demo", help="play one whole rental with a simulated car, on this machine alone")
+    one.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of the demo: see amibox demo -- --help")
+    one.set_defaults(do=lambda args: _child("demo", args.rest))
+
+    one = subs.add_parser("replay", help="play a CAN and an NMEA recording through a whole box", add_help=False)
+    one.add_argument("rest", nargs=argparse.REMAINDER)
+    one.set_defaults(do=lambda args: _child("replay", args.rest))
+
+    one = subs.add_parser("status", help="ask the running box how it is")
+    one.add_argument("--socket", type=Path, default=BoxConfig().socket, help="its socket (default: %(default)s)")
+    one.add_argument("--json", action="store_true", help="one JSON object with stable keys")
+    one.set_defaults(do=_status)
+
+    one = subs.add_parser("inspect", help="read a recording")
+    kinds = one.add_subparsers(metavar="KIND", required=True)
+    for name, module, text in (
+        ("can", commands.inspect_can, "a CAN recording (candump -L, .gz too): signals over time and a summary"),
+        ("nmea", commands.inspect_nmea, "a receiver's recording (NMEA 0183, .gz too): its fixes and a summary"),
+    ):
+        kind = kinds.add_parser(name, help=text, description=text)
+        module.add_arguments(kind)
+        kind.set_defaults(do=module.run)
+
+    one = subs.add_parser("decode", help="make any document readable: list, pass, batch, status, ...")
+    show.add_arguments(one)
+    one.set_defaults(do=show.run)
+
+    one = subs.add_parser("store", help="the box's database")
+    kinds = one.add_subparsers(metavar="WHAT", required=True)
+    kind = kinds.add_parser("copy", help=store_copy.HELP, description=store_copy.HELP)
+    store_copy.add_arguments(kind)
+    kind.add_argument("--socket", type=Path, default=BoxConfig().socket, help="the daemon's (default: %(default)s)")
+    kind.set_defaults(do=lambda args: store_copy.run(args, lambda request: ask(args.socket, request)))
+    return parser
+
+
+def _child(what: str, rest: list[str]) -> int:
+    """Run a command of the virtual car as a child: nothing of the product imports it."""
+    arguments = rest[1:] if rest[:1] == ["--"] else rest
+    with subprocess.Popen([sys.executable, "-m", "sim", what, *arguments]) as child:  # noqa: S603 - our own module
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:
+                # The terminal sent it to the child as well, which cleans up and ends.
+                continue
+
+
+def _status(args: argparse.Namespace) -> int:
+    try:
+        answer = ask(args.socket, {"command": "status"})
+    except ConnectionError as error:
+        sys.stderr.write(f"amibox status: {error}\n")
+        return 1
+    if args.json:
+        print(json.dumps(answer, indent=1, sort_keys=True))
+    else:
+        _print_status(answer)
+    return 1 if answer.get("faults") or answer.get("not_alive") else 0
+
+
+def _print_status(answer: dict[str, Any]) -> None:
+    """Print one screen: what works, what does not, what to do."""
+    console = Console(highlight=False)
+    clock, outbox, trip = answer["clock"], answer["outbox"], answer["trip"]
+    gnss = answer["gnss"]
+    rows = (
+        ("car", f"{answer['vehicle']}: {answer['state']}, door {answer['door']}, {answer['standing']}"),
+        ("trip", f"number {trip['number']}, {trip['distance_m']} m ({trip['distance_source']})" if trip else "none"),
+        ("bookings", f"{answer['bookings']}, list version {answer['list_version']}"),
+        ("CAN bus", answer["bus"]),
+        ("charging", answer["charging"]),
+        ("GNSS", f"{gnss['mode']}D fix, {gnss['age_s']} s old" if gnss else "no fix yet"),
+        ("clock", clock["quality"]),
+        ("12 V", f"{answer['supply']['level']}, {answer['supply']['voltage_v'] or 'not measured'}"),
+        (
+            "cloud",
+            ("connected" if outbox["connected"] else "not connected")
+            + f", {outbox['last_seq'] - outbox['acknowledged_seq']} of {outbox['last_seq']} records not acknowledged",
+        ),
+    )
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in rows:
+        table.add_row(f"[bold]{name}", text)
+    for signal, reading in answer["signals"].items():
+        age = "" if reading["fresh"] else f"  (last known, {reading['age_s']} s old)"
+        table.add_row(signal.rsplit(".", 1)[-1], f"{reading['value']:g}{age}")
+    console.print(table)
+    for name in answer["not_alive"]:
+        console.print(f"[red]not alive:[/] {name}: the service restarts by itself within 30 s")
+    for part, detail in answer["faults"].items():
+        console.print(f"[red]fault:[/] {part}: {detail}")
+    if not answer["faults"] and not answer["not_alive"]:
+        console.print("[green]no faults[/]")
