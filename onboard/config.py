@@ -139,6 +139,8 @@ class UplinkConfig:
     username: Text | None = None
     password_file: File | None = None
     keepalive_s: Annotated[int, Meta(ge=10, le=3600, description="whole seconds, 10 to 3600")] = 60
+    backoff_max_s: Annotated[int, Meta(ge=1, le=3600, description="whole seconds, 1 to 3600")] = 600
+    """Longest wait between two attempts to connect."""
 
 
 @dataclass(frozen=True, slots=True)
