@@ -1,0 +1,214 @@
+"""Keys that never change, one example of each document, and a way to sign what no honest sender would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cloud_sync import documents as d
+from cloud_sync.documents import cbor, cose
+from cloud_sync.documents.kinds import BOX_TYPES, SEALED_TYPES, DocumentType
+from onboard.core.clock import ClockQuality, Instant
+from onboard.core.events import Charging, Intent
+from onboard.core.grants import (
+    Assurance,
+    BookingKind,
+    CardGrant,
+    Pass,
+    Reservation,
+    ReservationList,
+    Revocation,
+    Rights,
+    StaffGrant,
+)
+from onboard.core.records import Recordable, SupplyChanged, Track
+
+CAR = "hede-1"
+ROOT = d.Signer.from_bytes(bytes([1]) * 32)
+OTHER_ROOT = d.Signer.from_bytes(bytes([2]) * 32)
+CLOUD = d.Signer.from_bytes(bytes([3]) * 32)
+BOX = d.BoxSigner.from_bytes(bytes([4]) * 32)
+BOX_V = d.AgreementKey.from_bytes(bytes([5]) * 32)
+CLOUD_C = d.AgreementKey.from_bytes(bytes([6]) * 32)
+PHONE = d.AgreementKey.from_bytes(bytes([7]) * 32).public
+STRANGER = d.Signer.from_bytes(bytes([8]) * 32)
+STRANGE_BOX = d.BoxSigner.from_bytes(bytes([9]) * 32)
+STRANGE_AGREEMENT = d.AgreementKey.from_bytes(bytes([10]) * 32)
+ROOTS = (ROOT.public, OTHER_ROOT.public)
+
+KEYS = d.KeySet(7, (CLOUD.may_sign(*d.AUTHORITY_TYPES),), CLOUD_C.public)
+T0 = 1_796_000_000
+EPOCH = bytes(range(8))
+STORE = bytes(range(16))
+
+BOOKING = Reservation(
+    id=bytes(range(16, 32)),
+    start_s=T0,
+    end_s=T0 + 7200,
+    pickup="bazouges",
+    dropoff="hede",
+    kind=BookingKind.ONE_WAY,
+    driver=bytes(range(32, 40)),
+    phone_keys=(PHONE,),
+    cards=(CardGrant(bytes(range(40, 48)), Assurance.UID), CardGrant(bytes(8), Assurance.MUTUAL, bytes(range(16)))),
+    rights=Rights.DOOR | Rights.DRIVE,
+    trace=False,
+)
+LIST = ReservationList(
+    vehicle=CAR,
+    version=T0,
+    issued_at_s=T0,
+    horizon_end_s=T0 + 30 * 86400,
+    reservations=(BOOKING,),
+    staff=(StaffGrant(bytes(8), T0 + 86400, (PHONE,), (), Rights.DOOR | Rights.SERVICE),),
+    revoked=(Revocation(bytes(8), T0 + 5), Revocation(PHONE, T0 + 6)),
+)
+PASS = Pass(
+    vehicle=CAR,
+    id=bytes(range(48, 56)),
+    phone_key=PHONE,
+    reservation_id=BOOKING.id,
+    start_s=T0,
+    end_s=T0 + 7200,
+    driver=BOOKING.driver,
+    rights=Rights.DOOR | Rights.DRIVE,
+    issued_at_s=T0,
+    expires_s=T0 + 86400,
+    made_with_version=T0 + 1,
+    pickup="bazouges",
+    dropoff=None,
+)
+STATUS = d.Status(
+    vehicle=CAR,
+    status_seq=12,
+    boot_epoch=EPOCH,
+    boot_s=321.25,
+    list_version=T0,
+    key_set_version=7,
+    software="0.1.0",
+    store_id=STORE,
+    up_to_seq=41,
+    clock_quality=ClockQuality.GNSS,
+    state="available",
+    since_s=float(T0),
+    charging=Charging.CHARGING,
+    door="locked",
+    soc_pct=83.5,
+    range_m=61_000,
+    supply_v=12.75,
+    parked_at=(48.25, -1.5),
+    faults=("gps: no answer",),
+    time_nonce=STORE,
+)
+
+
+def rows(*records: Recordable, first: int = 1, before: bytes = d.GENESIS) -> tuple[d.Row, ...]:
+    """Chain records as the store does."""
+    made = []
+    for seq, record in enumerate(records, start=first):
+        at, payload = Instant(float(seq), float(T0 + seq), ClockQuality.RTC), d.encode_record(record)
+        before = d.chain_digest(before, seq, EPOCH, at, payload)
+        made.append(d.Row(seq, EPOCH, at, payload, before))
+    return tuple(made)
+
+
+BATCH = d.EventBatch(
+    CAR, STORE, 1, d.GENESIS, rows(SupplyChanged("saving", 12.1), Track(1, 1, ((0, 4_825_000, -150_000),)))
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of document: an example, how it is made and how it is taken."""
+
+    kind: DocumentType
+    value: Any
+    make: Callable[[Any], bytes]
+    take: Callable[..., Any]
+    """Takes the bytes; ``vehicle``, ``keys`` (key set), ``public`` (who signs) and ``key`` (who opens) may be given."""
+
+    @property
+    def data(self) -> bytes:
+        return self.make(self.value)
+
+
+def _down(kind: DocumentType, value: Any, encode: Any, decode: Any) -> Case:
+    return Case(
+        kind,
+        value,
+        lambda given: encode(given, CLOUD),
+        lambda data, vehicle=CAR, keys=KEYS, **_: decode(data, keys, vehicle),
+    )
+
+
+def _up(kind: DocumentType, value: Any, encode: Any, decode: Any) -> Case:
+    return Case(
+        kind,
+        value,
+        lambda given: encode(given, BOX),
+        lambda data, vehicle=CAR, public=BOX.public, **_: decode(data, public, vehicle),
+    )
+
+
+CASES = {
+    case.kind: case
+    for case in (
+        Case(
+            DocumentType.KEY_SET,
+            KEYS,
+            lambda given: d.encode_key_set(given, ROOT),
+            lambda data, roots=ROOTS, **_: d.decode_key_set(data, roots),
+        ),
+        Case(
+            DocumentType.RESERVATION_LIST,
+            LIST,
+            lambda given: d.encode_reservation_list(given, CLOUD, BOX_V.public),
+            lambda data, vehicle=CAR, keys=KEYS, key=BOX_V, **_: d.decode_reservation_list(data, keys, key, vehicle),
+        ),
+        _down(DocumentType.PASS, PASS, d.encode_pass, d.decode_pass),
+        _down(
+            DocumentType.COMMAND,
+            d.Command(CAR, STORE, EPOCH, 3, 400.5, Intent.UNLOCK, BOOKING.id),
+            d.encode_command,
+            d.decode_command,
+        ),
+        _down(DocumentType.ACK, d.Ack(CAR, STORE, 41, bytes(range(32))), d.encode_ack, d.decode_ack),
+        _down(DocumentType.RESEND, d.Resend(CAR, STORE, 17), d.encode_resend, d.decode_resend),
+        _down(DocumentType.TIME_PROOF, d.TimeProof(CAR, STORE, T0 + 0.5), d.encode_time_proof, d.decode_time_proof),
+        Case(
+            DocumentType.EVENT_BATCH,
+            BATCH,
+            lambda given: d.encode_event_batch(given, BOX, CLOUD_C.public),
+            lambda data, vehicle=CAR, public=BOX.public, key=CLOUD_C, **_: d.decode_event_batch(
+                data, key, public, vehicle
+            ),
+        ),
+        _up(DocumentType.STATUS, STATUS, d.encode_status, d.decode_status),
+        _up(DocumentType.OFFLINE, d.Offline(CAR, EPOCH), d.encode_offline, d.decode_offline),
+    )
+}
+
+
+def payload_of(case: Case) -> dict[int, Any]:
+    """Return the map inside a document's envelopes."""
+    key = BOX_V if case.kind is DocumentType.RESERVATION_LIST else CLOUD_C
+    found: dict[int, Any] = cbor.loads(cose.open_document(case.data, case.kind, CAR, key).payload)
+    return found
+
+
+def forge(
+    kind: DocumentType,
+    payload: Any,
+    signer: d.Signer | d.BoxSigner | None = None,
+    *,
+    sealed_as: DocumentType | None = None,
+) -> bytes:
+    """Sign (and where the type wants it seal) any payload with the rightful key, or with ``signer``."""
+    rightful = ROOT if kind is DocumentType.KEY_SET else BOX if kind in BOX_TYPES else CLOUD
+    data = cose.sign1(kind, payload if isinstance(payload, bytes) else cbor.dumps(payload), signer or rightful)
+    outer = sealed_as or kind
+    if outer not in SEALED_TYPES:
+        return data
+    recipient = BOX_V if outer is DocumentType.RESERVATION_LIST else CLOUD_C
+    return cose.seal(outer, CAR, data, recipient.public)
