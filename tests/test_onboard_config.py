@@ -118,7 +118,7 @@ def test_relative_paths_start_at_the_configuration_file() -> None:
         ("[uplink]\nhost = 'localhost'\n", 3, "can't say who it is", "username and password_file"),
         (UPLINK.replace("localhost", "example.org"), 4, "needs TLS", "set ca_file"),
         (UPLINK + "key_file = 'k'\n", 3, "a certificate needs its key", "or neither"),
-        (STATION + STATION, 8, '"hede" stands twice', "an id of its own"),
+        (STATION + STATION, 9, '"hede" stands twice', "an id of its own"),
         (STATION + STATION.replace("48.3", "98.3"), 11, "98.3 won't do", "degrees north, -90 to 90"),
         ("[station]\nid = 'hede'\n", 3, "not a list of tables", "[[station]]"),
         ("[gps\nport = 3\n", 3, "not TOML", "correct this line"),

@@ -1,0 +1,72 @@
+"""systemd's own judgement of our units."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[2] / "systemd"
+
+
+def service() -> str:
+    return (UNITS / "amibox.service").read_text()
+
+
+def exposure(systemd_analyze: Path, unit: Path) -> float:
+    command = [str(systemd_analyze), "security", "--offline=true", "--no-pager", str(unit)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert found, said
+    return float(found[1])
+
+
+def verify(systemd_analyze: Path, unit: Path) -> str:
+    command = [str(systemd_analyze), "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{done.returncode} {done.stdout}{done.stderr}"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The unit, as installed where the program is."""
+    program = tmp_path / "opt/amibox/.venv/bin/amibox"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    (tmp_path / "opt/amibox/README.md").touch()
+    unit = tmp_path / "amibox.service"
+    unit.write_text(service().replace("/opt/amibox", f"{tmp_path}/opt/amibox"))
+    return unit
+
+
+def test_systemd_understands_every_line_of_the_unit(systemd_analyze: Path, installed: Path) -> None:
+    assert verify(systemd_analyze, installed) == "0 "
+    installed.write_text(installed.read_text().replace("ProtectHome=yes", "ProtectHouse=yes"))
+    assert "Unknown key" in verify(systemd_analyze, installed)
+
+
+def test_the_service_is_exposed_to_little(systemd_analyze: Path, installed: Path) -> None:
+    assert exposure(systemd_analyze, installed) <= 2.0
+    installed.write_text(re.sub(r"(?m)^(SystemCallFilter|DevicePolicy).*\n", "", installed.read_text()))
+    assert exposure(systemd_analyze, installed) > 2.0
+
+
+def test_systemd_would_make_the_user_that_the_service_runs_as() -> None:
+    program = shutil.which("systemd-sysusers")
+    assert program, "systemd-sysusers is missing: sudo apt install systemd"
+    command = [program, "--dry-run", str(UNITS / "amibox.sysusers")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "amibox" in done.stderr + done.stdout
+
+
+def test_the_can_link_only_listens_at_the_cars_rate() -> None:
+    link = ConfigParser()
+    link.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep capitals
+    link.read(UNITS / "80-can0.network")
+    assert link["Match"]["Name"] == "can0"
+    assert dict(link["CAN"]) == {"BitRate": "500K", "ListenOnly": "yes", "RestartSec": "100ms"}
