@@ -1,0 +1,251 @@
+"""HTTP for the town hall's page and for programs: JSON under ``/api/v1``, the page at ``/``.
+
+There is no log-in yet, so the endpoint listens on this machine alone unless it is told otherwise (``--insecure-open``).
+There it answers only to this machine's own names: a page from elsewhere that a browser has open can't reach it
+under a name of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from cloud_sync.carrier import Outgoing
+from cloud_sync.documents import Refused
+from cloud_sync.endpoint import lists, tables, views
+from cloud_sync.endpoint.authority import Authority, AuthorityError
+from cloud_sync.endpoint.ingest import Ingest
+from cloud_sync.endpoint.messages import Box, ListRow
+from cloud_sync.endpoint.models import (
+    Booking,
+    BookingIn,
+    BookingMade,
+    CardIn,
+    EndpointStatus,
+    Rental,
+    RouteTrack,
+    StationInfo,
+    Timeline,
+    Trip,
+    Vehicle,
+    VehicleId,
+)
+from cloud_sync.endpoint.store import Store
+from cloud_sync.wire import Topic, build_topic
+from onboard.core.grants import Rights
+
+PAGES = Path(__file__).parent / "pages"
+BODY_MAX_BYTES = 64 * 1024
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+After = Annotated[int, Query(ge=0, le=2**62)]
+Limit = Annotated[int, Query(ge=1, le=views.ROWS_MAX)]
+
+
+class Link(Protocol):
+    """The endpoint's way to the broker, as the pages need it."""
+
+    trouble: str
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can go out."""
+        ...
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What the carrier counted."""
+        ...
+
+    def publish(self, message: Outgoing) -> bool:
+        """Send a message if connected."""
+        ...
+
+
+def create_app(  # noqa: C901, PLR0915  (one short function a route)
+    store: Store,
+    authority: Authority,
+    ingest: Ingest,
+    link: Link,
+    stations: tuple[StationInfo, ...] = (),
+    *,
+    hosts: tuple[str, ...] = ("localhost", "127.0.0.1"),
+    horizon_days: int = lists.HORIZON_DAYS,
+) -> FastAPI:
+    """Build the application. ``hosts``: names it answers to (``*``: any)."""
+    app = FastAPI(title="AmiBox endpoint", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        length = request.headers.get("content-length", "0")
+        chunked = "transfer-encoding" in request.headers
+        if chunked or not length.isascii() or not length.isdigit() or int(length) > BODY_MAX_BYTES:
+            return Response(f"at most {BODY_MAX_BYTES} bytes, their number announced", status_code=413)
+        answer = await call_next(request)
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+        return answer
+
+    def known(vehicle: str) -> Box:
+        box = store.box(vehicle)
+        if box is None:
+            raise HTTPException(404, f"no vehicle {vehicle}")
+        return box
+
+    def publish(row: ListRow) -> bool:
+        return link.publish(Outgoing(build_topic(row.vehicle, Topic.LIST), row.document, retain=True))
+
+    @app.get("/api/v1/vehicles")
+    def get_vehicles() -> list[Vehicle]:
+        with store.read() as db:
+            return views.vehicles(db)
+
+    @app.get("/api/v1/vehicles/{vehicle}/trips")
+    def get_vehicle_trips(vehicle: VehicleId, limit: Limit = 100) -> list[Trip]:
+        known(vehicle)
+        with store.read() as db:
+            return views.trips(db, vehicle, limit)
+
+    @app.get("/api/v1/vehicles/{vehicle}/track")
+    def get_track(vehicle: VehicleId, trip: After | None = None) -> RouteTrack:
+        known(vehicle)
+        with store.read() as db:
+            return views.track(db, vehicle, trip)
+
+    @app.get("/api/v1/trips")
+    def get_trips(limit: Limit = 100) -> list[Trip]:
+        with store.read() as db:
+            return views.trips(db, None, limit)
+
+    @app.get("/api/v1/rentals")
+    def get_rentals(vehicle: VehicleId | None = None, limit: Limit = 100) -> list[Rental]:
+        with store.read() as db:
+            return views.rentals(db, vehicle, limit)
+
+    @app.get("/api/v1/events")
+    def get_events(after: After = 0, vehicle: VehicleId | None = None, limit: Limit = 100) -> Timeline:
+        with store.read() as db:
+            found = views.timeline(db, after, vehicle, limit)
+        return Timeline(events=found, next=found[-1].id if found else after)
+
+    @app.get("/api/v1/stations")
+    def get_stations() -> list[StationInfo]:
+        return list(stations)
+
+    @app.get("/api/v1/bookings")
+    def get_bookings(vehicle: VehicleId | None = None, limit: Limit = 100) -> list[Booking]:
+        with store.read() as db:
+            return views.bookings(db, vehicle, limit)
+
+    @app.post("/api/v1/bookings", status_code=201)
+    def post_booking(booking: BookingIn) -> BookingMade:
+        box = known(booking.vehicle)
+        names = {station.id for station in stations}
+        strange = {booking.pickup, booking.dropoff or booking.pickup} - names
+        if names and strange:
+            raise HTTPException(422, f"no station {', '.join(sorted(strange))}")
+        now_s = int(time.time())
+        values = _booking_values(booking, authority, now_s)
+        try:
+            with store.write() as db:
+                db.execute(insert(tables.bookings).values(values))
+                row = lists.issue_within(db, authority, box, now_s, horizon_days)
+        except Refused as refused:
+            raise HTTPException(409, f"no list can hold this booking ({refused}); nothing was changed") from refused
+        return BookingMade(id=values["id"].hex(), version=row.version, published=publish(row))
+
+    @app.delete("/api/v1/bookings/{booking}")
+    def delete_booking(booking: str) -> BookingMade:
+        table = tables.bookings
+        now_s = int(time.time())
+        try:
+            wanted = table.c.id == bytes.fromhex(booking)
+        except ValueError as error:
+            raise HTTPException(404, "no such booking") from error
+        with store.write() as db:
+            vehicle = db.scalar(select(table.c.vehicle).where(wanted))
+            if vehicle is None:
+                raise HTTPException(404, "no such booking")
+            db.execute(update(table).where(wanted, table.c.cancelled_s.is_(None)).values(cancelled_s=now_s))
+            row = lists.issue_within(db, authority, known(vehicle), now_s, horizon_days)
+        return BookingMade(id=booking, version=row.version, published=publish(row))
+
+    @app.get("/api/v1/status")
+    def get_status() -> EndpointStatus:
+        with store.read() as db:
+            found = views.alarms(db)
+        return EndpointStatus(
+            broker_connected=link.connected,
+            trouble=link.trouble,
+            counts=dict(ingest.counts),
+            refused=dict(ingest.refused),
+            carrier=dict(link.counts),
+            alarms=found,
+            now_s=time.time(),
+        )
+
+    @app.get("/healthz")
+    @app.get("/api/v1/healthz")
+    def get_health(response: Response) -> dict[str, bool]:
+        try:
+            with store.read() as db:
+                views.last_event(db)
+        except SQLAlchemyError:
+            response.status_code = 503
+            return {"ok": False, "broker_connected": link.connected}
+        return {"ok": True, "broker_connected": link.connected}
+
+    @app.get("/", include_in_schema=False)
+    def get_page() -> FileResponse:
+        return FileResponse(PAGES / "index.html", media_type="text/html; charset=utf-8")
+
+    app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
+    return app
+
+
+def _card(card: CardIn, vehicle: str, authority: Authority) -> dict[str, str | None]:
+    try:
+        ref = card.ref or authority.card_ref(vehicle, bytes.fromhex(card.uid or "")).hex()
+    except AuthorityError as error:
+        raise HTTPException(422, str(error)) from error
+    return {"ref": ref, "assurance": card.assurance.value, "key": card.key}
+
+
+def _booking_values(booking: BookingIn, authority: Authority, now_s: int) -> dict[str, Any]:
+    rights = Rights.NONE
+    for word in booking.rights:
+        rights |= Rights[word.upper()]
+    return {
+        "id": secrets.token_bytes(16),
+        "vehicle": booking.vehicle,
+        "start_s": booking.start_s,
+        "end_s": booking.end_s,
+        "pickup": booking.pickup,
+        "dropoff": booking.dropoff,
+        "kind": booking.kind.value,
+        "driver": bytes.fromhex(booking.driver) if booking.driver else secrets.token_bytes(8),
+        "phone_keys": json.dumps(booking.phone_keys),
+        "cards": json.dumps([_card(card, booking.vehicle, authority) for card in booking.cards]),
+        "rights": int(rights),
+        "trace": booking.trace,
+        "created_s": now_s,
+        "cancelled_s": None,
+    }

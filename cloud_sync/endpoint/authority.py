@@ -1,0 +1,195 @@
+"""The commune's signature. The only module that touches private keys; they are files, outside the database.
+
+``DIR/offline/``  roots 1 and 2, and the key for updates: to be moved to a machine without a network, then removed here.
+``DIR/keys/``     what the endpoint signs and opens with, and each box's card key; not part of a database backup.
+``DIR/key_set.cbor``  the signed key set, public.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloud_sync.documents import (
+    Ack,
+    AgreementKey,
+    BoxSigner,
+    DocumentType,
+    EventBatch,
+    KeySet,
+    Resend,
+    Signer,
+    TimeProof,
+    decode_event_batch,
+    decode_key_set,
+    encode_ack,
+    encode_key_set,
+    encode_resend,
+    encode_reservation_list,
+    encode_time_proof,
+)
+from cloud_sync.documents.schema import vehicle_id
+from cloud_sync.endpoint.messages import Box
+from cloud_sync.provisioning import CARD_KEY_BYTES, Provisioning, write_provisioning, write_secret
+from onboard.core.grants import ReservationList
+
+ROLES: Final = {
+    "lists": (DocumentType.RESERVATION_LIST, DocumentType.PASS),
+    "sync": (DocumentType.ACK, DocumentType.RESEND, DocumentType.TIME_PROOF),
+    "command": (DocumentType.COMMAND,),
+}
+"""Keys of the running endpoint, and the only documents each may sign."""
+
+CARD_REF_BYTES: Final = 8
+
+
+class AuthorityError(Exception):
+    """The key files can't be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where things are in an endpoint's folder."""
+
+    folder: Path
+
+    @property
+    def offline(self) -> Path:
+        """Keys that no networked machine needs."""
+        return self.folder / "offline"
+
+    @property
+    def keys(self) -> Path:
+        """Keys that the endpoint uses."""
+        return self.folder / "keys"
+
+    @property
+    def cards(self) -> Path:
+        """Each box's card key."""
+        return self.keys / "cards"
+
+    @property
+    def roots(self) -> Path:
+        """Public halves of the roots, one hexadecimal line each."""
+        return self.folder / "roots.txt"
+
+    @property
+    def key_set(self) -> Path:
+        """The signed key set."""
+        return self.folder / "key_set.cbor"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "data" / "cloud.sqlite3"
+
+
+def initialise(folder: Path, now_s: int) -> None:
+    """Make roots, authority keys, the sealing key and a first key set. AuthorityError if there are some already."""
+    paths = Paths(folder)
+    if paths.keys.exists() or paths.key_set.exists():
+        raise AuthorityError(f"{folder} holds keys already. Nothing was changed; choose an empty folder.")
+    for made in (folder, paths.offline, paths.keys, paths.cards, paths.database.parent):
+        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    roots = (Signer.generate(), Signer.generate())
+    update = Signer.generate()
+    for number, root in enumerate(roots, start=1):
+        root.save(paths.offline / f"root-{number}.pem")
+    update.save(paths.offline / "update.pem")
+    entries = [update.may_sign(DocumentType.UPDATE)]
+    for role, types in ROLES.items():
+        signer = Signer.generate()
+        signer.save(paths.keys / f"{role}.pem")
+        entries.append(signer.may_sign(*types))
+    sealing = AgreementKey.generate()
+    sealing.save(paths.keys / "sealing.pem")
+    # Seconds as a version: a key set made after a loss of this folder is still newer than what the boxes hold.
+    key_set = KeySet(now_s, tuple(entries), sealing.public)
+    write_secret(paths.roots, "".join(f"{root.public.hex()}\n" for root in roots).encode())
+    write_secret(paths.key_set, encode_key_set(key_set, roots[0]))
+
+
+class Authority:
+    """Signs what goes down to the boxes and opens what they seal to the cloud. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the keys. AuthorityError or ``Refused``: they are missing, open to others, or not the key set's."""
+        self._paths = Paths(folder)
+        if not self._paths.key_set.exists():
+            raise AuthorityError(f"no key set in {folder}: run amibox-cloud init {folder} first")
+        self.roots = tuple(bytes.fromhex(line) for line in self._paths.roots.read_text().split())
+        self.key_set_document = self._paths.key_set.read_bytes()
+        self.key_set = decode_key_set(self.key_set_document, self.roots)
+        self._signers = {role: Signer.load(self._paths.keys / f"{role}.pem") for role in ROLES}
+        self._sealing = AgreementKey.load(self._paths.keys / "sealing.pem")
+        for role, signer in self._signers.items():
+            listed = self.key_set.find(signer.kid)
+            if listed is None or not listed.types.issuperset(ROLES[role]):
+                raise AuthorityError(f"keys/{role}.pem is not in the key set: the boxes would refuse what it signs")
+        if self._sealing.public != self.key_set.sealing_public:
+            raise AuthorityError("keys/sealing.pem is not the key set's: what the boxes seal could not be opened")
+
+    def open_batch(self, data: bytes, box: Box) -> EventBatch:
+        """Open and verify a box's batch; ``Refused``."""
+        return decode_event_batch(data, self._sealing, box.signing_public, box.vehicle)
+
+    def sign_list(self, listed: ReservationList, box: Box) -> bytes:
+        """Sign a list and seal it to its box; ``Refused`` if the box would refuse it."""
+        return encode_reservation_list(listed, self._signers["lists"], box.agreement_public)
+
+    def sign_ack(self, ack: Ack) -> bytes:
+        """Sign an acknowledgement. Only after the commit."""
+        return encode_ack(ack, self._signers["sync"])
+
+    def sign_resend(self, resend: Resend) -> bytes:
+        """Sign a wish for rows."""
+        return encode_resend(resend, self._signers["sync"])
+
+    def sign_time(self, proof: TimeProof) -> bytes:
+        """Sign the time."""
+        return encode_time_proof(proof, self._signers["sync"])
+
+    def card_ref(self, vehicle: str, uid: bytes) -> bytes:
+        """Return the reference of a card at one car. AuthorityError for a car without a card key here."""
+        path = self._paths.cards / f"{vehicle_id(vehicle)}.key"
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError as error:
+            raise AuthorityError(f"no card key for {vehicle} in {self._paths.cards}: give the card's ref") from error
+        return hmac.digest(key, uid, hashlib.sha256)[:CARD_REF_BYTES]
+
+    def provision(self, vehicle: str, out: Path) -> Box:
+        """Make a box's keys and write its one file. The private halves are kept nowhere else.
+
+        FileExistsError: ``out`` or the car's card key is there already; nothing is overwritten.
+        """
+        vehicle_id(vehicle)
+        agreement, signing = AgreementKey.generate(), BoxSigner.generate()
+        card_key = os.urandom(CARD_KEY_BYTES)
+        content = Provisioning(
+            vehicle=vehicle,
+            agreement=agreement,
+            signing=signing,
+            roots=self.roots,
+            card_key=card_key,
+            key_set=self.key_set_document,
+            key_set_floor=self.key_set.version,
+            list_floor=0,
+        )
+        card_file = self._paths.cards / f"{vehicle}.key"
+        write_secret(card_file, card_key)
+        try:
+            write_provisioning(out, content)
+        except OSError:
+            card_file.unlink()
+            raise
+        return Box(vehicle, signing.public, agreement.public)
+
+    def withdraw(self, vehicle: str, out: Path) -> None:
+        """Undo ``provision`` before anybody carried the file away."""
+        out.unlink(missing_ok=True)
+        (self._paths.cards / f"{vehicle_id(vehicle)}.key").unlink(missing_ok=True)

@@ -1,0 +1,167 @@
+"""Trips, rentals and places out of the box's records, in the transaction that stores them.
+
+Rows may come late and out of order, never twice: an end may stand before its start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from enum import Enum
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from cloud_sync.documents import Refused, Row, UnknownRecord, decode_record, record_kind
+from cloud_sync.endpoint import tables
+from cloud_sync.endpoint.dialect import insert_new, upsert
+from onboard.core.records import Parked, Recordable, RentalEnded, Track, TripEnded, TripStarted
+
+DROPPED: Final = "dropped"
+"""Kind of a row whose content the box dropped for room; its place in the chain is kept."""
+
+UNKNOWN: Final = "unknown"
+"""Kind of a row that this version can't read: a newer box wrote it. Kept as it is."""
+
+DEGREE: Final = 1e-5
+"""Unit of a track's points."""
+
+PRIVATE: Final = frozenset({"driver", "credential", "points", "latitude", "longitude"})
+"""Fields that a timeline doesn't show: who it was, and where."""
+
+
+def read(payload: bytes) -> Recordable | UnknownRecord | None:
+    """Return the record, ``UnknownRecord`` for one that only a newer version can read, None for a dropped one."""
+    if not payload:
+        return None
+    try:
+        return decode_record(payload)
+    except Refused:
+        # The chain and the signature hold: the box did write this. It is kept, and read by a version that can.
+        return UnknownRecord(0, payload)
+
+
+def kind_of(payload: bytes) -> str:
+    """Return the word for a row's kind."""
+    record = read(payload)
+    return DROPPED if record is None else record_kind(record)
+
+
+def plain_fields(payload: bytes) -> dict[str, Any]:
+    """Return what a record says, as JSON can hold it, without what names or places a person."""
+    record = read(payload)
+    if record is None or isinstance(record, UnknownRecord):
+        return {}
+    return {field.name: _plain(getattr(record, field.name)) for field in fields(record) if field.name not in PRIVATE}
+
+
+def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float) -> str:
+    """Bring the derived tables up to date with one new row. Returns an alarm's text where it can't be, else ""."""
+    key = {"vehicle": vehicle, "store_id": store_id}
+    match read(row.payload):
+        case TripStarted() as started:
+            _start(db, key, started, row.at.wall_s)
+        case TripEnded() as ended:
+            return _end_trip(db, key, ended, row)
+        case RentalEnded() as ended:
+            return _end_rental(db, key, ended, row)
+        case Track() as track:
+            _track(db, key, track, min(row.at.wall_s, now_s))
+        case Parked(latitude=float() as latitude, longitude=float() as longitude):
+            place(db, vehicle, min(row.at.wall_s, now_s), (latitude, longitude), "parked")
+        case _:
+            pass
+    return ""
+
+
+def place(db: Connection, vehicle: str, at_s: float, degrees: tuple[float, float], source: str) -> None:
+    """Note where a car is, unless a newer place is known. ``at_s``: Unix seconds."""
+    table = tables.positions
+    values = {"vehicle": vehicle, "at_s": at_s, "latitude": degrees[0], "longitude": degrees[1], "source": source}
+    upsert(db, table, values, table.c.vehicle, unless=table.c.at_s > at_s)
+
+
+def _start(db: Connection, key: dict[str, Any], started: TripStarted, wall_s: float) -> None:
+    trips, rentals = tables.trips, tables.rentals
+    who = {"kind": started.kind.value, "reservation": started.reservation, "driver": started.driver}
+    trip = {
+        **key,
+        **who,
+        "trip": started.trip,
+        "rental": started.rental,
+        "started_s": wall_s,
+        "from_station": started.station,
+        "soc_start_pct": started.soc_pct,
+    }
+    upsert(db, trips, trip, trips.c.vehicle, trips.c.store_id, trips.c.trip)
+    rental = {**key, **who, "rental": started.rental, "started_s": wall_s}
+    unless = rentals.c.started_s.is_not(None) & (rentals.c.started_s <= wall_s)
+    upsert(db, rentals, rental, rentals.c.vehicle, rentals.c.store_id, rentals.c.rental, unless=unless)
+
+
+def _end_trip(db: Connection, key: dict[str, Any], ended: TripEnded, row: Row) -> str:
+    table = tables.trips
+    values = {
+        **key,
+        "trip": ended.trip,
+        "rental": ended.rental,
+        "ended_s": row.at.wall_s,
+        "ended_seq": row.seq,
+        "reason": ended.reason.value,
+        "duration_s": ended.duration_s,
+        "distance_m": ended.distance_m,
+        "distance_source": ended.distance_source.value,
+        "distance_resolution_m": ended.distance_resolution_m,
+        "to_station": ended.station,
+        "soc_end_pct": ended.soc_pct,
+        "flags": " ".join(ended.flags),
+    }
+    unless = table.c.ended_seq.is_not(None)
+    if upsert(db, table, values, table.c.vehicle, table.c.store_id, table.c.trip, unless=unless):
+        return ""
+    return f"trip {ended.trip} ended twice; the first end counts"
+
+
+def _end_rental(db: Connection, key: dict[str, Any], ended: RentalEnded, row: Row) -> str:
+    table = tables.rentals
+    values = {
+        **key,
+        "rental": ended.rental,
+        "kind": ended.kind.value,
+        "reservation": ended.reservation,
+        "driver": ended.driver,
+        "ended_s": row.at.wall_s,
+        "ended_seq": row.seq,
+        "reason": ended.reason.value,
+        "billable_s": ended.billable_s,
+        "billable_basis": ended.billable_basis,
+        "trips": ended.trips,
+        "distance_m": ended.distance_m,
+        "station": ended.station,
+    }
+    unless = table.c.ended_seq.is_not(None)
+    if upsert(db, table, values, table.c.vehicle, table.c.store_id, table.c.rental, unless=unless):
+        return ""
+    return f"rental {ended.rental} ended twice; the first end counts"
+
+
+def _track(db: Connection, key: dict[str, Any], track: Track, at_s: float) -> None:
+    table = tables.points
+    values = [
+        {**key, "trip": track.trip, "offset_s": after_s, "latitude": north * DEGREE, "longitude": east * DEGREE}
+        for after_s, north, east in track.points
+    ]
+    if not values:
+        return
+    insert_new(db, table, values, table.c.vehicle, table.c.store_id, table.c.trip, table.c.offset_s)
+    newest = values[-1]
+    place(db, key["vehicle"], at_s, (newest["latitude"], newest["longitude"]), "track")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

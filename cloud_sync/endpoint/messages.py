@@ -1,0 +1,50 @@
+"""What passes between ingest, store and authority."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A car's box and its two public keys (compressed P-256)."""
+
+    vehicle: str
+    signing_public: bytes
+    agreement_public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """How far a box's log is held without a gap, and the digest of that row."""
+
+    up_to_seq: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch: rows that were new, what may be acknowledged, what to ask for, whether it was a fork."""
+
+    new: int
+    place: LogPlace
+    resend_from: int | None
+    alarm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    """One signed and sealed reservation list."""
+
+    vehicle: str
+    version: int
+    issued_s: int
+    document: bytes
+
+
+class StatusResult(Enum):
+    """Whether a status is news."""
+
+    NEW = "new"
+    STALE = "stale"

@@ -1,0 +1,226 @@
+"""What the endpoint answers and accepts over HTTP. Times ``*_s`` are Unix seconds (UTC); units stand last in names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from onboard.core.grants import Assurance, BookingKind
+
+VehicleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
+StationId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
+PhoneKey = Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-f]{64}$")]
+Second = Annotated[int, Field(ge=0, le=2**40)]
+
+
+class Strict(BaseModel):
+    """No conversion between types, no unknown field."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Place(Strict):
+    """Where a car was, and how that is known: ``parked`` or ``track``."""
+
+    latitude: float
+    longitude: float
+    at_s: float
+    source: str
+
+
+class Vehicle(Strict):
+    """A car as its box last told. ``None``: not known."""
+
+    id: str
+    state: str
+    """MDS 2.0: ``available reserved stopped on_trip non_operational``, or ``non_contactable``: never heard of."""
+    soc_pct: float | None = None
+    range_m: int | None = None
+    charging: str = "unknown"
+    door: str = "unknown"
+    supply_v: float | None = None
+    faults: list[str] = []
+    position: Place | None = None
+    since_s: float | None = None
+    last_seen_s: float | None = None
+    online: bool = False
+    software: str = ""
+    clock_quality: str = "unset"
+    list_version: int = 0
+
+
+class Trip(Strict):
+    """One trip, running while ``ended_s`` is None. ``id`` is unique: vehicle, store, number."""
+
+    id: str
+    vehicle: str
+    trip: int
+    rental: int
+    kind: str | None
+    reservation: str | None
+    started_s: float | None
+    ended_s: float | None
+    reason: str | None
+    duration_s: int | None
+    distance_m: int | None
+    distance_source: str | None
+    distance_resolution_m: int | None
+    from_station: str | None
+    to_station: str | None
+    soc_start_pct: float | None
+    soc_end_pct: float | None
+    flags: list[str]
+
+
+class Rental(Strict):
+    """All trips of one booking, under way while ``ended_s`` is None."""
+
+    id: str
+    vehicle: str
+    rental: int
+    kind: str
+    reservation: str
+    started_s: float | None
+    ended_s: float | None
+    reason: str | None
+    billable_s: int | None
+    billable_basis: str | None
+    trips: int | None
+    distance_m: int | None
+    station: str | None
+
+
+class TimelineEvent(Strict):
+    """One row of a box's log, without what names or places a person. ``id`` counts up in the order of arrival."""
+
+    id: int
+    vehicle: str
+    seq: int
+    kind: str
+    at_s: float
+    clock_quality: str
+    received_s: float
+    fields: dict[str, Any]
+
+
+class Timeline(Strict):
+    """Rows after the asked id, oldest first; ask again with ``next``."""
+
+    events: list[TimelineEvent]
+    next: int
+
+
+class TrackPoint(Strict):
+    """One point of a route."""
+
+    at_s: float | None
+    latitude: float
+    longitude: float
+
+
+class RouteTrack(Strict):
+    """A trip's route, empty where the driver did not agree to one. ``trip`` None: there is no trip yet."""
+
+    vehicle: str
+    trip: int | None
+    points: list[TrackPoint]
+
+
+class StationInfo(Strict):
+    """A place where a rental may begin and end."""
+
+    id: StationId
+    name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+
+
+class CardIn(Strict):
+    """A card that may use a booking: by its number (``uid``), or by the reference of the car's box (``ref``)."""
+
+    uid: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){4,10}$")] | None = None
+    ref: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
+    assurance: Annotated[Assurance, Field(strict=False)] = Assurance.UID
+    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+
+    @model_validator(mode="after")
+    def one_name(self) -> Self:
+        """Refuse a card without a name, with two, or whose key doesn't fit what it proves."""
+        if (self.uid is None) == (self.ref is None):
+            raise ValueError("a card has either a uid or a ref")
+        if (self.key is not None) != (self.assurance is Assurance.MUTUAL):
+            raise ValueError("a card has a key if and only if its assurance is mutual")
+        return self
+
+
+class BookingIn(Strict):
+    """A booking to make."""
+
+    vehicle: VehicleId
+    start_s: Second
+    end_s: Second
+    pickup: StationId
+    dropoff: StationId | None = None
+    kind: Annotated[BookingKind, Field(strict=False)] = BookingKind.LOOP
+    driver: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """Pseudonym; a random one if absent."""
+    phone_keys: Annotated[list[PhoneKey], Field(max_length=8)] = []
+    cards: Annotated[list[CardIn], Field(max_length=8)] = []
+    rights: Annotated[list[Literal["door", "drive"]], Field(min_length=1, max_length=2)] = ["door", "drive"]
+    trace: bool = False
+
+    @model_validator(mode="after")
+    def a_window(self) -> Self:
+        """Refuse an empty window, and a one-way booking without a place to go."""
+        if not self.start_s < self.end_s <= self.start_s + 30 * 86_400:
+            raise ValueError("end_s must lie after start_s, by at most 30 days")
+        if (self.kind is BookingKind.ONE_WAY) != (self.dropoff is not None and self.dropoff != self.pickup):
+            raise ValueError("a one_way booking has another dropoff; a loop has none")
+        return self
+
+
+class BookingMade(Strict):
+    """A booking's id, the list that holds it (or no longer does), and whether it went to the broker at once."""
+
+    id: str
+    version: int
+    published: bool
+
+
+class Booking(Strict):
+    """A booking as it stands; nothing that opens a car."""
+
+    id: str
+    vehicle: str
+    start_s: int
+    end_s: int
+    pickup: str
+    dropoff: str | None
+    kind: str
+    rights: list[str]
+    trace: bool
+    cancelled_s: int | None
+
+
+class Alarm(Strict):
+    """Something a person must look at."""
+
+    id: int
+    vehicle: str
+    kind: str
+    at_s: float
+    seq: int
+    detail: str
+
+
+class EndpointStatus(Strict):
+    """How the endpoint itself is."""
+
+    broker_connected: bool
+    trouble: str
+    counts: dict[str, int]
+    refused: dict[str, int]
+    carrier: dict[str, int]
+    alarms: list[Alarm]
+    now_s: float
