@@ -293,6 +293,18 @@ def test_an_abort_frees_a_chip_that_looks_for_ever() -> None:
     assert len(chip.pn532.poll()) == 1
 
 
+def test_a_line_that_never_falls_silent_is_told_and_not_listened_to_for_ever() -> None:
+    chip = Chip()
+
+    def babble(size: int = 1, /) -> bytes:
+        chip.clock.now_s += 0.005  # what 64 bytes take on a serial line
+        return bytes(size)
+
+    chip.line.read = babble  # type: ignore[method-assign]  # another device's line
+    with pytest.raises(AdapterError, match="not fall silent"):
+        chip.pn532.abort()
+
+
 def test_a_reply_that_comes_late_is_not_taken_for_the_next_one() -> None:
     chip = Chip()
     late = encode(bytes.fromhex("d54b01010004080411223344"))
