@@ -248,23 +248,6 @@ class Babbler(Line):
         return len(data)
 
 
-pieces = st.one_of(
-    st.binary(max_size=40),
-    st.sampled_from(
-        [
-            bytes.fromhex("0000ff00ff00"),
-            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d515")),
-            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d50332010607")),
-            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d533")),
-            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b00")),
-            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b0101000408041122334499")),
-        ]
-    ),
-    st.integers(0, 400).map(flipped),
-    st.binary(max_size=30).map(lambda data: bytes.fromhex("0000ff00ff00") + encode(b"\xd5\x4b" + data)),
-)
-
-
 def flipped(at: int) -> bytes:
     """Return a listing of one card with a bit wrong somewhere."""
     answer = bytearray(bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b010100040804deadbeef")))
@@ -282,6 +265,23 @@ def listed_once(said: bytes) -> set[bytes]:
         if whole and sum(said[at + 4 : at + 5 + size]) % 256 == 0 and data[:3] == b"\xd5\x4b\x01" and size > 7:
             found.add(data[8 : 8 + data[7]])
     return found
+
+
+pieces = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(
+        [
+            bytes.fromhex("0000ff00ff00"),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d515")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d50332010607")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d533")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b00")),
+            bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d54b0101000408041122334499")),
+        ]
+    ),
+    st.integers(0, 400).map(flipped),
+    st.binary(max_size=30).map(lambda data: bytes.fromhex("0000ff00ff00") + encode(b"\xd5\x4b" + data)),
+)
 
 
 OPENING = [
