@@ -280,7 +280,9 @@ pieces = st.one_of(
         ]
     ),
     st.integers(0, 400).map(flipped),
-    st.binary(max_size=30).map(lambda data: bytes.fromhex("0000ff00ff00") + encode(b"\xd5\x4b" + data)),
+    st.tuples(st.integers(0, 3), st.binary(max_size=30)).map(
+        lambda listing: bytes.fromhex("0000ff00ff00") + encode(bytes((0xD5, 0x4B, listing[0])) + listing[1])
+    ),
 )
 
 
