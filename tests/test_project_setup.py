@@ -72,9 +72,13 @@ def test_setup_names_the_apt_line_for_what_is_missing(clone: Path, python: str |
 
 
 def test_setup_does_nothing_when_nothing_changed(clone: Path) -> None:
-    (clone / ".venv").mkdir()
-    (clone / ".venv" / ".done").touch()
-    assert make_setup(clone, "false").returncode == 0
-    (clone / "constraints.txt").touch()
+    # A Python whose environments hold a pip that does nothing.
+    stand_in = clone / "python"
+    stand_in.write_text(
+        '#!/bin/sh\ncase "$*" in *"-m venv"*) mkdir -p .venv/bin && cp /bin/true .venv/bin/python;; esac\n'
+    )
+    stand_in.chmod(0o755)
+    assert "constraints.txt" in make_setup(clone, stand_in).stdout
+    assert "constraints.txt" not in make_setup(clone, stand_in).stdout
     (clone / ".venv" / ".done").unlink()
-    assert make_setup(clone, "false").returncode != 0
+    assert "constraints.txt" in make_setup(clone, stand_in).stdout
