@@ -121,7 +121,7 @@ class CanBus:
                 can_filters=self._model.can_filters,
                 **_SILENT.get(settings.interface, {}),
             )
-        except (can.CanInterfaceNotImplementedError, ImportError, TypeError, ValueError) as error:
+        except (NotImplementedError, ImportError, TypeError, ValueError) as error:
             raise AdapterError(
                 f"CAN interface {settings.interface!r} cannot be used ({error}): "
                 f"set [can] interface to one of {', '.join(_SILENT)}",
@@ -160,21 +160,21 @@ class CanBus:
         try:
             message = bus.recv(RECV_S)
         except _GARBLED:
-            self._garbled(bus)
+            self._garbled()
             return None
         except can.CanOperationError as error:
             if not isinstance(error.__cause__, _GARBLED):
                 raise
-            self._garbled(bus)
+            self._garbled()
+            _drop_partial_line(bus)
             return None
         if message is None:
             _drop_partial_line(bus)
         return message
 
-    def _garbled(self, bus: can.BusABC) -> None:
+    def _garbled(self) -> None:
         self.counts["garbled"] += 1
         self._decoder.fault(self._clock.boot_s())
-        _drop_partial_line(bus)
 
     def _lost(self, life: Life, error: Exception) -> bool:
         """Tell that the link is gone, once; True when it was well before."""
