@@ -251,6 +251,10 @@ class Door:
     def _open(self) -> None:
         """Claim the pins, outputs first and off."""
         settings = self._settings
+        for pin in (*settings.outputs.values(), *settings.inputs.values()):
+            if pin is not None:
+                # A pin that fails within a device's constructor would stay reserved for as long as the error is kept.
+                self._factory.pin(pin)
         for name, pin in settings.outputs.items():
             if pin is not None:
                 active_high = settings.relay_active_high or name not in (Action.UNLOCK, Action.LOCK)
@@ -265,7 +269,7 @@ class Door:
         self._contacts = Contacts(self._inputs, settings.debounce_s, self.counts)
 
     def _turn(self, life: Life) -> float:
-        """Do what is due, and return for how many seconds nothing will be."""
+        """Do what is due, and return for how many real seconds nothing will be."""
         if self._pulse is not None and self._clock.boot_s() >= self._pulse.ends_s:
             self._end_pulse(life, self._pulse)
         while self._pulse is None and self._asked:
@@ -284,12 +288,10 @@ class Door:
         levels = {name: self._settings.meaning(name, closed=device.is_active) for name, device in self._inputs.items()}
         for event in self._contacts.feed(levels, now_s):
             life.emit(event)
-        due_s = min(ends_s, now_s + IDLE_S if self._contacts.at_rest else now_s + RESTLESS_S)
-        if self._contacts.at_rest:
-            due_s = min(due_s, self._contacts.due_s)
+        due_s = min(ends_s, self._contacts.due_s if self._contacts.at_rest else now_s + RESTLESS_S)
         if self._pulse is not None:
             due_s = min(due_s, self._pulse.ends_s)
-        return max(0.0, due_s - self._clock.boot_s())
+        return min(IDLE_S, self._clock.wait_s(due_s))
 
     def _begin_pulse(self, life: Life, asked_s: float, command: Actuate) -> None:
         now_s = self._clock.boot_s()

@@ -27,9 +27,9 @@ class DoorFaults:
 class SimulatedDoor:
     """Latch, two doors and a button behind the box's pins, wired and polarised as ``settings`` say.
 
-    ``set_input(pin, level)`` puts a level on a pin of the box (``PinBoard.set_input``); feed ``on_output`` with what the
-    box drives (``PinBoard.start``). The latch needs ``stroke_s`` of a relay to move; two relays on at once are remembered
-    in ``both_driven``. Doors can be shut and opened by hand whatever the latch says: getting out is
+    ``set_input(pin, level)`` puts a level on a pin of the box (``PinBoard.set_input``); feed ``on_output`` with what
+    the box drives (``PinBoard.start``). The latch needs ``stroke_s`` of a relay to move; two relays on at once are
+    remembered in ``both_driven``. Doors can be shut and opened by hand whatever the latch says: getting out is
     mechanical. All pins of ``settings`` must be numbers.
     """
 
