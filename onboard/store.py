@@ -128,7 +128,13 @@ class Store:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             side = SideFiles(directory)
             reserve = Reserve(directory / "reserve", limits.reserve_bytes)
-            found = open_database(directory, Kept(vehicle, floor_s), side, limits, now_wall_s, new_id)
+            again = partial(open_database, directory, Kept(vehicle, floor_s), side, limits, now_wall_s, new_id)
+            try:
+                found = again()
+            except StoreFailed as failed:
+                if not (failed.__cause__ and is_full(failed.__cause__) and reserve.release()):
+                    raise
+                found = again()
             reserve.take()
             store = cls(directory, limits, found, side, reserve)
             store._settle_side(found.kept)

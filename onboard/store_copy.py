@@ -63,8 +63,10 @@ def copy_store(database: Path, destination: Path, ask_daemon: AskDaemon | None) 
                 " repeat, or leave the shell. Nothing was written"
             ) from locked
         answer = ask_daemon({"command": "store_copy", "destination": str(destination)})
-        if answer.get("ok") is not True:
-            raise OSError(f"the daemon did not make the copy: {answer.get('error', 'no reason given')}") from locked
+        if "error" in answer:
+            raise OSError(
+                f"the daemon did not make the copy: {answer['error']}. It may write in its own data directory only"
+            ) from locked
         return "by the running daemon"
     return "from the closed database"
 

@@ -30,6 +30,7 @@ from onboard.store_schema import (
     Damaged,
     Replacement,
     StoreFailed,
+    StoreUnreadable,
     anchor_of,
     chained,
     connect,
@@ -47,6 +48,9 @@ log = logging.getLogger(__name__)
 DATABASE: Final = "store.db"
 _FRESH: Final = "store.new"
 _WAL: Final = "-wal"
+_STRIKES: Final = "unreadable"
+READ_TRIES: Final = 3
+"""Starts in a row at which the disk must refuse the database's bytes before it is kept aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +79,32 @@ def open_database(
     """Open or make the database of ``directory``. ``kept`` is the state of a new box. Raises ``StoreFailed``."""
     path = directory / DATABASE
     _forget(directory / _FRESH)
-    reason, aside = "", None
+    reason, aside, kept_now = "", None, False
     if path.exists():
         try:
             return _open_known(path, kept, side)
         except Damaged as damage:
             reason = str(damage)
+        except StoreUnreadable as unreadable:
+            # A card may fail for a moment: only what fails at several starts is given up.
+            if not _last_try(directory / _STRIKES):
+                raise
+            reason = str(unreadable)
+        kept_now = True
         aside = _keep_aside(path, max(now_wall_s, kept.floor_s), limits.damaged_kept)
     elif side.seen:
         # Gone, or a cut came between keeping it aside and putting the new one in its place.
         reason = "the database file is missing"
         aside = max(directory.glob("store-*.damaged"), default=None)
-    previous = side.floors.store_id
-    carried = _carry_over(aside, previous) if aside else Carried()
+    carried = _carry_over(aside) if aside else Carried()
+    if not kept_now and carried.store_id not in {b"", side.floors.store_id}:
+        # An older one, kept aside long ago: its rows went their way.
+        carried = Carried()
     if reason:
         log.error("store: %s; kept aside as %s, %d rows carried over", reason, aside, len(carried.rows))
         kept = _restored(kept, side, carried)
     kept = replace(kept, outbox=Outbox(store_id=new_id(), last_seq=len(carried.rows)))
-    replacement = Replacement(previous or carried.store_id, reason) if reason else None
+    replacement = Replacement(carried.store_id or side.floors.store_id, reason) if reason else None
     _build(directory / _FRESH, kept, carried, replacement)
     (directory / _FRESH).rename(path)
     sync_directory(directory)
@@ -115,6 +127,7 @@ def _open_known(path: Path, kept: Kept, side: SideFiles) -> Found:
         if db is not None:
             _close_quietly(db)
         raise
+    path.with_name(_STRIKES).unlink(missing_ok=True)
     return found
 
 
@@ -166,6 +179,13 @@ def _close_quietly(db: Database) -> None:
         db.close()
 
 
+def _last_try(strikes: Path) -> bool:
+    """Count one more start that could not read; True if it was the last one to wait for."""
+    count = 1 + (strikes.stat().st_size if strikes.exists() else 0)
+    strikes.write_bytes(b"." * count)
+    return count >= READ_TRIES
+
+
 def _forget(path: Path) -> None:
     """Remove an unfinished new database."""
     for suffix in ("", _WAL, "-shm", "-journal"):
@@ -192,7 +212,7 @@ def _keep_aside(path: Path, wall_s: float, kept: int) -> Path:
     return aside
 
 
-def _carry_over(aside: Path, store_id: bytes) -> Carried:
+def _carry_over(aside: Path) -> Carried:
     """Read what still proves itself from a database kept aside. Never raises for what it finds there."""
     carried = Carried()
     try:
@@ -206,9 +226,6 @@ def _carry_over(aside: Path, store_id: bytes) -> Carried:
         acked_seq = 0
         if isinstance(outbox, Outbox):
             carried.store_id, acked_seq = outbox.store_id, outbox.acked_seq
-        if store_id and carried.store_id and carried.store_id != store_id:
-            # An older one, kept aside long ago: its rows went their way.
-            return Carried()
         _carry_rows(db, carried, acked_seq, trips_only=not isinstance(outbox, Outbox))
     finally:
         conn.close()
@@ -235,14 +252,18 @@ def _carry_rows(db: Database, carried: Carried, acked_seq: int, *, trips_only: b
                 if row.seq in rows:
                     break
                 rows[row.seq] = (row, str(found[7]), int(found[8]))
+    digests = {0: GENESIS} | {seq: row.digest for seq, (row, _, _) in rows.items()}
     for seq in sorted(rows):
         row, _, rank = rows[seq]
-        before = rows.get(seq - 1)
-        previous = before[0].digest if before else GENESIS if seq == 1 else None
-        carried.last_seq = seq
-        if seq > acked_seq and row.payload and (rank == Rank.TRIP or not trips_only):
-            with contextlib.suppress(TypeError, ValueError):
-                if previous is not None and chained(previous, row):
+        with contextlib.suppress(TypeError, ValueError):
+            if seq <= acked_seq or not row.payload or seq - 1 not in digests:
+                continue
+            made = chain_digest(digests[seq - 1], seq, row.boot_epoch, row.at, row.payload)
+            # Proven by its own digest, or, where that is what was damaged, by the row that follows.
+            if made == row.digest or (seq + 1 in rows and rows[seq + 1][0].payload and chained(made, rows[seq + 1][0])):
+                digests[seq] = made
+                carried.last_seq = seq
+                if rank == Rank.TRIP or not trips_only:
                     carried.rows.append(rows[seq])
 
 

@@ -36,7 +36,8 @@ TRIP_RECORDS: Final = (
 ROW_BYTES: Final = 128
 """Room of a row beside its payload, measured with room to spare (72 bytes of columns, cell and page overhead)."""
 
-_SLICE: Final = 256
+BARE: Final = "seq, boot_epoch, boot_ms, wall_ms, quality, kind, rank, digest"
+_SLICE: Final = 128
 """Rows that one step drops at a time: a step stays short."""
 
 
@@ -117,7 +118,9 @@ class Room:
         while self._over(len(wanted), need) and self._delete_acked(acked_seq):
             pass
         for rank in (Rank.EXPENDABLE, Rank.ORDINARY):
-            while self.bytes + need > limits.bytes_max and self._empty(rank):
+            # A record makes room among those of its own rank and below.
+            need = sum(len(one.payload) + ROW_BYTES for one in wanted if one.rank >= rank)
+            while need and self.bytes + need > limits.bytes_max and self._empty(rank):
                 pass
         admitted = []
         for one in wanted:
@@ -172,16 +175,23 @@ class Room:
 
     def _empty(self, rank: Rank) -> bool:
         found = self._db.execute(
-            "SELECT seq, LENGTH(payload) FROM events WHERE seq > ? AND rank = ? AND LENGTH(payload) > 0"
-            " ORDER BY seq LIMIT ?",
+            "SELECT LENGTH(payload), seq, boot_epoch, boot_ms, wall_ms, quality, kind, rank, digest FROM events"
+            " WHERE seq > ? AND rank = ? AND LENGTH(payload) > 0 ORDER BY seq LIMIT ?",
             (self._searched[rank], int(rank), _SLICE),
         ).fetchall()
         if not found:
             newest = self._db.execute("SELECT MAX(seq) FROM events").fetchone()[0]
             self._searched[rank] = newest or 0
             return False
-        self._db.conn.executemany("UPDATE events SET payload = x'' WHERE seq = ?", [(seq,) for seq, _ in found])
-        self._searched[rank] = found[-1][0]
-        self.bytes -= sum(size for _, size in found)
+        for size, seq, *bare in found:
+            # Taken out and put back: SQLite joins half-empty pages only when a row goes, so the file would still grow.
+            self._db.execute("DELETE FROM events WHERE seq = ?", (seq,))
+            self._db.execute(
+                "INSERT INTO events (seq, boot_epoch, boot_ms, wall_ms, quality, kind, rank, digest, payload)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'')",
+                (seq, *bare),
+            )
+            self._searched[rank] = seq
+            self.bytes -= size
         self._counts[f"dropped_for_room:{rank.name.lower()}"] += len(found)
         return True

@@ -88,6 +88,10 @@ class StoreLocked(StoreFailed):
     """Another process has the database open. Nothing was read or written."""
 
 
+class StoreUnreadable(StoreFailed):
+    """The disk did not give the file's bytes. It may pass by itself: nothing was changed."""
+
+
 class StoreTooNew(StoreFailed):
     """A newer version of the software wrote this database. Nothing was changed."""
 
@@ -169,6 +173,8 @@ def meaning_of(error: sqlite3.Error) -> Exception:
         )
     if code & 0xFF in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return Damaged(f"{error} ({name})")
+    if code in {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR}:
+        return StoreUnreadable(f"the disk does not give the database's bytes: {error} ({name}). Replace the card soon")
     return StoreFailed(f"the database cannot be opened: {error} ({name}). Look at the disk and its mount, then restart")
 
 
