@@ -141,9 +141,11 @@ def create_app(  # noqa: C901, PLR0915  (one short function a route)
             return views.rentals(db, vehicle, limit)
 
     @app.get("/api/v1/events")
-    def get_events(after: After = 0, vehicle: VehicleId | None = None, limit: Limit = 100) -> Timeline:
+    def get_events(
+        after: After = 0, vehicle: VehicleId | None = None, limit: Limit = 100, *, newest: bool = False
+    ) -> Timeline:
         with store.read() as db:
-            found = views.timeline(db, after, vehicle, limit)
+            found = views.timeline(db, after, vehicle, limit, newest=newest)
         return Timeline(events=found, next=found[-1].id if found else after)
 
     @app.get("/api/v1/stations")

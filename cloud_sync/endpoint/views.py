@@ -53,12 +53,14 @@ def rentals(db: Connection, vehicle: str | None, limit: int = ROWS_MAX) -> list[
     return [_rental(row) for row in _newest(db, tables.rentals, vehicle, limit)]
 
 
-def timeline(db: Connection, after: int, vehicle: str | None, limit: int) -> list[TimelineEvent]:
-    """Return the rows that arrived after row ``after``, oldest first."""
+def timeline(db: Connection, after: int, vehicle: str | None, limit: int, *, newest: bool) -> list[TimelineEvent]:
+    """Return rows that arrived after row ``after``, oldest first: the first ``limit`` of them, or the ``newest``."""
     table = tables.events
-    wanted = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
+    wanted = select(table).where(table.c.id > after).limit(limit)
+    wanted = wanted.order_by(table.c.id.desc() if newest else table.c.id)
     if vehicle is not None:
         wanted = wanted.where(table.c.vehicle == vehicle)
+    rows = db.execute(wanted).all()
     return [
         TimelineEvent(
             id=row.id,
@@ -70,7 +72,7 @@ def timeline(db: Connection, after: int, vehicle: str | None, limit: int) -> lis
             received_s=row.received_s,
             fields=plain_fields(row.payload),
         )
-        for row in db.execute(wanted)
+        for row in (reversed(rows) if newest else rows)
     ]
 
 
