@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pty
 import select
@@ -233,6 +234,7 @@ class FailingBus:
     def __init__(self, plan: list[can.Message | Exception | None]) -> None:
         self.plan = plan
         self.closed = 0
+        self.serialPortOrig = io.BytesIO()  # python-can's slcan bus keeps its port under this name
 
     def recv(self, timeout: float) -> can.Message | None:
         if not self.plan:
@@ -258,6 +260,7 @@ def test_a_link_that_goes_down_is_closed_although_that_fails_and_opened_again(
     box = boxes(CanSettings("virtual"), open_bus=lambda **_: next(buses))
     box.until(lambda: box.value(Signal.SOC) == 80)
     assert opened[0].closed == 1
+    assert opened[0].serialPortOrig.closed, "a file left open with every unplugging"
     assert box.faults() == [True, False]
     assert box.worker.counts["link_opened"] == 2
 
