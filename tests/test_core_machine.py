@@ -57,6 +57,7 @@ from onboard.core.records import (
     TripEndReason,
     TripStarted,
 )
+from onboard.core.state import State
 from tests.core_kit import ALICE, BAZOUGES, BOB, HEDE, POLICY, T0, Kit, booking, card, listing, phone
 
 
@@ -205,7 +206,7 @@ def test_a_restart_of_the_daemon_alone_settles_an_asked_end_too() -> None:
     kit.travel()
     kit.give(card())
     epoch = kit.state.boot_epoch
-    kit.state = machine.State(kept=kit.state.kept, policy=kit.state.policy)
+    kit.state = State(kept=kit.state.kept, policy=kit.state.policy)
     kit.give(Started(epoch, "test"), 2)
     kit.contacts(locked=False)
     assert kit.last(ActuationFailed).reason == "power_cut"
@@ -646,7 +647,7 @@ def test_every_phase_takes_every_event_and_never_opens_without_a_grant(name: str
     _progress(after, now.boot_s)
 
 
-def _progress(state: machine.State, now_s: float) -> None:
+def _progress(state: State, now_s: float) -> None:
     """No deadline may stay due for ever."""
     for _ in range(50):
         due_s = machine.next_deadline(state)
@@ -657,7 +658,7 @@ def _progress(state: machine.State, now_s: float) -> None:
     raise AssertionError("a deadline is never cleared")
 
 
-def _commit(state: machine.State, commands: tuple[Command, ...]) -> machine.State:
+def _commit(state: State, commands: tuple[Command, ...]) -> State:
     count = sum(len(c.records) for c in commands if isinstance(c, Record))
     return machine.committed(state, replace(state.kept.outbox, last_seq=state.kept.outbox.last_seq + count))
 

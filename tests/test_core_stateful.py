@@ -1,0 +1,254 @@
+"""The core in a small, nasty world: stuck latches, slow and stale reports, power cuts, impatient drivers, weak clocks.
+
+The world keeps its own truth (where the latch is, who has a right) and checks after every move: no door opens without a
+committed grant; the running trip's driver can always lock and end; every accepted end ends; no trip is lost, doubled or
+ended on an open door. ``AMIBOX_EXAMPLES`` sets how many stories are told.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from onboard.core import machine
+from onboard.core.commands import Action, Actuate, Command, Record
+from onboard.core.events import (
+    ActuationOutcome,
+    ActuationSettled,
+    BusReported,
+    BusState,
+    DeadlineReached,
+    DoorReported,
+    Event,
+    Intent,
+    ListReceived,
+    LockButtonPressed,
+)
+from onboard.core.records import (
+    DoorReopened,
+    EndRequested,
+    Recordable,
+    RentalEnded,
+    TripEnded,
+    TripEndReason,
+    TripStarted,
+)
+from onboard.core.state import State
+from tests.core_kit import ALICE, BOB, POLICY, T0, Kit, booking, card, listing, phone
+
+WHO = st.sampled_from([ALICE, BOB, b"stranger"])
+UNTIL_S = 20_000
+
+
+class World(RuleBasedStateMachine):
+    """One car. ``latched`` and ``door_open`` are the truth; the core only ever sees reports of it."""
+
+    @initialize(policy=st.sampled_from([POLICY, replace(POLICY, lock_ends_rental="always")]))
+    def begin(self, policy: object) -> None:
+        self.kit = Kit(policy)  # type: ignore[arg-type]  # both are policies: hypothesis types a sample as object
+        self.kit.ready(booking(end_s=UNTIL_S), booking(BOB, 2000, UNTIL_S))
+        self.latched, self.door_open, self.speed = True, False, 0.0
+        self.pulses: list[tuple[Actuate, float]] = []
+        self.written: list[Recordable] = list(self.kit.records)
+        self.odometer = 1000
+        self.commands = 0
+        give = self.kit.give
+
+        def held(event: Event, after_s: float = 0.0) -> tuple[Command, ...]:
+            before = self.kit.state
+            commands = give(event, after_s)
+            self._obey(before, commands)
+            return commands
+
+        self.kit.give = held  # type: ignore[method-assign]  # every step is held against the rules, whoever gives it
+
+    def tell(self, event: Event) -> None:
+        """Give an event."""
+        self.kit.give(event)
+
+    def _obey(self, before: State, commands: tuple[Command, ...]) -> None:
+        records = commands[0].records if commands and isinstance(commands[0], Record) else ()
+        self.written.extend(records)
+        pending = before.doors.actuation
+        for command in commands:
+            if not isinstance(command, Actuate):
+                continue
+            assert self.speed == 0.0 or self.kit.state.vehicle.bus is not BusState.AWAKE, "moved while the car moves"
+            if command.action is Action.UNLOCK:
+                retry = pending is not None and pending.action is Action.UNLOCK
+                granted = any(isinstance(r, TripStarted | DoorReopened) for r in records)
+                assert granted or retry, "a door opens without a committed grant"
+                started = [r for r in records if isinstance(r, TripStarted)]
+                assert all(r.driver in (ALICE, BOB) for r in started), "a stranger got in"
+            self.pulses.append((command, self.kit.t))
+        for record in records:
+            if isinstance(record, TripEnded) and record.reason is TripEndReason.LOCKED:
+                assert self.latched, "a trip ended on an open car"
+                assert not self.door_open, "a trip ended with a door open"
+
+    @rule(who=WHO, intent=st.sampled_from([Intent.TAP, Intent.TAP, Intent.UNLOCK, Intent.LOCK, Intent.FINISH]))
+    def somebody_wants_something(self, who: bytes, intent: Intent) -> None:
+        self.kit.t += 0.5
+        if intent is Intent.TAP:
+            self.tell(card(who))
+        else:
+            self.commands += 1
+            self.tell(phone(who, intent, self.commands.to_bytes(16, "big")))
+
+    @rule()
+    def the_button_is_pressed(self) -> None:
+        self.tell(LockButtonPressed())
+
+    @precondition(lambda self: self.pulses)
+    @rule(fate=st.sampled_from(["works", "works", "works", "sticks", "fails", "unheard"]))
+    def a_pulse_goes_out(self, fate: str) -> None:
+        command, _ = self.pulses.pop(0)
+        self.kit.t += 0.3
+        if fate == "works" and not (command.action is Action.LOCK and self.door_open):
+            self.latched = command.action is Action.LOCK
+        outcome = ActuationOutcome.FAILED if fate == "fails" else ActuationOutcome.DONE
+        if fate != "unheard":
+            self.tell(ActuationSettled(command.actuation, outcome, "", self.kit.t))
+
+    @rule(age_s=st.sampled_from([0.0, 0.0, 0.0, 0.05, 0.4, 2.0]), blind=st.booleans())
+    def the_contacts_report(self, age_s: float, blind: bool) -> None:
+        """A report shows the truth now, but for a stale one, which may show anything from before the last pulse."""
+        self.kit.t += 0.2
+        stale = age_s > 0 and self.pulses == [] and self.kit.state.doors.actuation is not None
+        pending = self.kit.state.doors.actuation
+        if stale and pending is not None and pending.settled_s is not None:
+            sampled_s = pending.settled_s - age_s
+            self.tell(DoorReported(not self.latched, self.door_open, False, sampled_s))
+            return
+        self.tell(DoorReported(None if blind and age_s else self.latched, self.door_open, False, self.kit.t))
+
+    @precondition(lambda self: not self.latched and self.speed == 0.0)
+    @rule()
+    def the_door_is_moved(self) -> None:
+        self.door_open = not self.door_open
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 25.0, 700.0, 2500.0]))
+    def time_passes(self, seconds: float) -> None:
+        end_s = min(self.kit.t + seconds, UNTIL_S - 100.0)
+        for _ in range(2000):
+            due_s = machine.next_deadline(self.kit.state)
+            if due_s is None or due_s > end_s:
+                break
+            self.kit.t = max(self.kit.t, due_s)
+            self.tell(DeadlineReached())
+        else:
+            raise AssertionError("a deadline is never cleared")
+        self.kit.t = max(self.kit.t, end_s)
+
+    @precondition(lambda self: not self.latched and not self.door_open)
+    @rule(seconds=st.integers(1, 60))
+    def the_car_is_driven(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.kit.t += 1.0
+            self.odometer += 10
+            self.speed = 10.0
+            self._bus()
+        self.speed = 0.0
+        self.kit.t += 1.0
+        self._bus()
+
+    @rule()
+    def the_bus_is_heard(self) -> None:
+        self._bus()
+
+    @rule(bus=st.sampled_from([BusState.ASLEEP, BusState.FAULT]))
+    def the_bus_goes(self, bus: BusState) -> None:
+        self.tell(BusReported(bus, self.kit.t))
+
+    def _bus(self) -> None:
+        self.kit.drive(self.speed, odometer_m=self.odometer)
+
+    @rule(clock=st.booleans())
+    def the_power_is_cut(self, clock: bool) -> None:
+        """Everything in memory is gone; a pulse under way may or may not have reached the latch."""
+        self.pulses.clear()
+        self.kit.boot(self.kit.t + 20.0)
+        if clock:
+            self.kit.clock()
+
+    @rule(version=st.integers(1, 6), mine=st.booleans())
+    def a_list_comes(self, version: int, mine: bool) -> None:
+        kept = (booking(end_s=UNTIL_S),) if mine else ()
+        self.tell(ListReceived(listing(*kept, booking(BOB, 2000, UNTIL_S), version=version)))
+
+    @rule()
+    def the_clock_is_heard(self) -> None:
+        self.kit.clock()
+
+    @invariant()
+    def every_trip_is_written_once_and_in_order(self) -> None:
+        open_trip = open_rental = None
+        seen: set[int] = set()
+        for record in getattr(self, "written", ()):
+            match record:
+                case TripStarted():
+                    assert open_trip is None, "a trip began in a trip"
+                    assert record.trip not in seen, "a trip was doubled"
+                    assert open_rental in (None, record.rental), "two rentals at once"
+                    open_trip, open_rental = record.trip, record.rental
+                    seen.add(record.trip)
+                case TripEnded():
+                    assert record.trip == open_trip, "a trip ended that did not run"
+                    open_trip = None
+                case RentalEnded():
+                    assert open_trip is None, "a rental ended in a trip"
+                    assert record.rental == open_rental, "a rental ended that did not run"
+                    open_rental = None
+                case EndRequested():
+                    assert record.trip == open_trip
+                case _:
+                    pass
+        rental = self.kit.state.kept.rental if hasattr(self, "kit") else None
+        assert (rental.number if rental else None) == open_rental, "a rental was lost"
+        assert (rental.trip.number if rental and rental.trip else None) == open_trip, "a trip was lost"
+
+    def teardown(self) -> None:
+        """From here on everything works: the end that was accepted ends, and a running trip's driver can lock."""
+        if not hasattr(self, "kit"):
+            return
+        self._calm()
+        rental = self.kit.state.kept.rental
+        if rental is not None and rental.trip is not None:
+            assert rental.trip.end is None, "an accepted end never ended"
+            self.tell(phone(rental.booking.driver, Intent.LOCK, b"last" * 4))
+            assert self.kit.word in ("locking", "shut_the_door"), f"locked out of the end: {self.kit.word}"
+            self._calm()
+            after = self.kit.state.kept.rental
+            assert after is None or after.trip is None, "the driver could not end the trip"
+        self.every_trip_is_written_once_and_in_order()
+
+    def _calm(self) -> None:
+        """Give the world half a minute in which doors shut, pulses work and reports are true."""
+        self.door_open, self.speed = False, 0.0
+        for _ in range(60):
+            while self.pulses:
+                command, _ = self.pulses.pop(0)
+                self.kit.t += 0.3
+                self.latched = command.action is Action.LOCK
+                self.tell(ActuationSettled(command.actuation, ActuationOutcome.DONE, "", self.kit.t))
+            self.kit.t += 0.5
+            self._bus()
+            self.tell(DoorReported(self.latched, False, False, self.kit.t))
+            self.tell(DeadlineReached())
+
+
+World.TestCase.settings = settings(
+    max_examples=int(os.environ.get("AMIBOX_EXAMPLES", "120")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestWorld = World.TestCase
+
+
+def test_the_bench_knows_its_epoch() -> None:
+    assert Kit().state.kept.floor_s < T0
