@@ -52,7 +52,7 @@ types: setup ## mypy, strict
 imports: setup ## who may import whom
 	$(BIN)/lint-imports
 
-test-system: setup ## real mosquitto, strace, systemd-analyze and an installed wheel
+test-system: setup ## the tests that need mosquitto, strace, systemd-analyze and pip's index
 	$(BIN)/pytest -m system
 
 format: setup ## format, and mend what ruff can mend

@@ -270,9 +270,9 @@ def parse_config(text: str, file: Path) -> Config:
 
 
 def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> tuple[Problem, ...]:
-    """Return what the file names and this machine does not have: for ``amibox`` at a technician's desk.
+    """Return what the file names and this machine does not have, as a technician should read it.
 
-    The daemon in the car does not refuse to start for it: a device may come later, and its worker tries again.
+    None of it is a reason not to start: a device may come later, and its worker tries again.
     ``interfaces`` is the folder with an entry for each network interface.
     """
     wanted: list[tuple[str, Path, str]] = []
