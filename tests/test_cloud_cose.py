@@ -175,6 +175,9 @@ def test_depth_items_and_bytes_are_bounded_before_anything_is_built(monkeypatch:
         raise AssertionError("the library saw it")
 
     monkeypatch.setattr(cbor2, "loads", never)
+    for tagged in ("c11a514b67b0", "82c100", "82d82300", "81c1", "8200f8ff"):
+        with refused(Reason.NOT_CBOR):
+            cbor.loads(bytes.fromhex(tagged))
     for bad in (b"\x81" * 9 + b"\x00", b"\x81" * 60_000 + b"\x00", cbor2.dumps([0] * cbor.MAX_ITEMS), bytes(65_537)):
         with refused(Reason.TOO_LARGE):
             cbor.loads(bad)

@@ -18,6 +18,7 @@ from onboard.core.grants import (
     Pass,
     ReservationList,
 )
+from onboard.core.records import SupplyChanged
 from tests.document_rig import (
     BATCH,
     BOOKING,
@@ -161,6 +162,9 @@ def test_a_row_dropped_for_room_carries_the_chain_over_the_hole() -> None:
         replace(BATCH, from_seq=2),
         replace(BATCH, rows=BATCH.rows[::-1]),
         replace(BATCH, prev_digest=bytes([1]) * 32),
+        replace(
+            BATCH, prev_digest=bytes([1]) * 32, rows=rows(SupplyChanged("saving", 12.1), before=bytes([1]) * 32)
+        ),  # sound, but before row 1
         replace(BATCH, rows=(BATCH.rows[0], replace(BATCH.rows[1], payload=BATCH.rows[0].payload))),
         replace(BATCH, rows=(BATCH.rows[0], replace(BATCH.rows[1], digest=bytes(32)))),
         replace(BATCH, rows=(BATCH.rows[0], replace(BATCH.rows[1], at=Instant(0.5, 1.0, ClockQuality.RTC)))),
