@@ -15,7 +15,8 @@ PROTOCOL_VERSION: Final = 1
 MAX_PAYLOAD_BYTES: Final = MAX_DOCUMENT_BYTES
 QOS: Final = 1
 _ROOT: Final = f"amibox/v{PROTOCOL_VERSION}"
-_MAX_TOPIC_CHARS: Final = 64
+_SHOWN_CHARS: Final = 64
+"""So much of a bad topic is told."""
 
 
 class Topic(StrEnum):
@@ -49,12 +50,12 @@ def build_topic(vehicle: str, topic: Topic) -> str:
 def parse_topic(topic: str) -> tuple[str, Topic]:
     """Return the vehicle and what the message carries; raise ``Refused(BAD_TOPIC)`` for any other topic."""
     try:
-        match topic.split("/", 3) if len(topic) <= _MAX_TOPIC_CHARS else []:
+        match topic.split("/", 3):
             case [amibox, version, vehicle, end] if f"{amibox}/{version}" == _ROOT:
                 return vehicle_id(vehicle), Topic(end)
     except (ValueError, Refused):
         pass
-    raise Refused(Reason.BAD_TOPIC, repr(topic[:_MAX_TOPIC_CHARS]))
+    raise Refused(Reason.BAD_TOPIC, repr(topic[:_SHOWN_CHARS]))
 
 
 def box_subscriptions(vehicle: str) -> tuple[str, ...]:

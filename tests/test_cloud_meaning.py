@@ -161,6 +161,7 @@ def test_a_row_dropped_for_room_carries_the_chain_over_the_hole() -> None:
     [
         replace(BATCH, from_seq=2),
         replace(BATCH, rows=BATCH.rows[::-1]),
+        replace(BATCH, rows=(BATCH.rows[0], replace(BATCH.rows[1], seq=7, payload=b""))),
         replace(BATCH, prev_digest=bytes([1]) * 32),
         replace(
             BATCH, prev_digest=bytes([1]) * 32, rows=rows(SupplyChanged("saving", 12.1), before=bytes([1]) * 32)
