@@ -137,8 +137,20 @@ def test_a_pulse_that_nothing_confirms_is_repeated_and_then_told() -> None:
     assert kit.last(ActuationFailed).action == "lock"
     assert kit.shown is Pattern.OUT_OF_ORDER
     assert not kit.all(TripEnded)
+    assert [f.reason for f in kit.all(ActuationFailed)] == ["not_confirmed"]
     kit.end()
     assert len(kit.all(TripEnded)) == 1, "the driver can still lock and end"
+    assert [f.reason for f in kit.all(ActuationFailed)] == ["not_confirmed"], "told once, for what it was"
+
+
+def test_a_tap_during_the_pulse_is_told_to_try_again_and_changes_nothing() -> None:
+    for ask in (card(), phone(intent=Intent.UNLOCK)):
+        kit = Kit().ready()
+        kit.begin()
+        kit.give(card(), 5)
+        kit.give(ask, 0.1)
+        assert (kit.word, kit.pulses) == ("busy", ["unlock", "lock"])
+        assert not kit.all(DoorReopened)
 
 
 def test_a_door_that_never_opened_ends_the_rental_unbilled_and_the_booking_still_opens() -> None:

@@ -27,6 +27,7 @@ from onboard.core.events import (
     Intent,
     ListReceived,
     LockButtonPressed,
+    Signal,
 )
 from onboard.core.records import (
     DoorReopened,
@@ -52,6 +53,9 @@ class World(RuleBasedStateMachine):
         self.kit = Kit(policy)  # type: ignore[arg-type]  # both are policies: hypothesis types a sample as object
         self.kit.ready(booking(end_s=UNTIL_S), booking(BOB, 2000, UNTIL_S))
         self.latched, self.door_open, self.speed = True, False, 0.0
+        self.history = [(0.0, True, False)]
+        self.sample = self.history[0]
+        self.lock_pulse_s = 0.0
         self.pulses: list[tuple[Actuate, float]] = []
         self.written: list[Recordable] = list(self.kit.records)
         self.odometer = 1000
@@ -77,18 +81,23 @@ class World(RuleBasedStateMachine):
         for command in commands:
             if not isinstance(command, Actuate):
                 continue
-            assert self.speed == 0.0 or self.kit.state.vehicle.bus is not BusState.AWAKE, "moved while the car moves"
+            speed = before.vehicle.readings.get(Signal.SPEED)
+            assert speed is None or not speed.fresh(self.kit.t) or speed.value == 0.0, "moved while the car moves"
             if command.action is Action.UNLOCK:
                 retry = pending is not None and pending.action is Action.UNLOCK
                 granted = any(isinstance(r, TripStarted | DoorReopened) for r in records)
                 assert granted or retry, "a door opens without a committed grant"
                 started = [r for r in records if isinstance(r, TripStarted)]
                 assert all(r.driver in (ALICE, BOB) for r in started), "a stranger got in"
+            else:
+                self.lock_pulse_s = float("inf")
             self.pulses.append((command, self.kit.t))
         for record in records:
             if isinstance(record, TripEnded) and record.reason is TripEndReason.LOCKED:
-                assert self.latched, "a trip ended on an open car"
-                assert not self.door_open, "a trip ended with a door open"
+                sampled_s, latched, door_open = self.sample
+                assert latched, "a trip ended on an open car"
+                assert not door_open, "a trip ended with a door open"
+                assert sampled_s > self.lock_pulse_s, "a trip ended on a report from before its lock"
 
     @rule(who=WHO, intent=st.sampled_from([Intent.TAP, Intent.TAP, Intent.UNLOCK, Intent.LOCK, Intent.FINISH]))
     def somebody_wants_something(self, who: bytes, intent: Intent) -> None:
@@ -108,28 +117,49 @@ class World(RuleBasedStateMachine):
     def a_pulse_goes_out(self, fate: str) -> None:
         command, _ = self.pulses.pop(0)
         self.kit.t += 0.3
-        if fate == "works" and not (command.action is Action.LOCK and self.door_open):
+        if fate == "works":
             self.latched = command.action is Action.LOCK
+        if command.action is Action.LOCK:
+            self.lock_pulse_s = self.kit.t
+        self._note()
         outcome = ActuationOutcome.FAILED if fate == "fails" else ActuationOutcome.DONE
         if fate != "unheard":
             self.tell(ActuationSettled(command.actuation, outcome, "", self.kit.t))
 
-    @rule(age_s=st.sampled_from([0.0, 0.0, 0.0, 0.05, 0.4, 2.0]), blind=st.booleans())
-    def the_contacts_report(self, age_s: float, blind: bool) -> None:
-        """A report shows the truth now, but for a stale one, which may show anything from before the last pulse."""
+    def _note(self) -> None:
+        self.history.append((self.kit.t, self.latched, self.door_open))
+
+    @rule(blind=st.sampled_from([False, False, False, True]))
+    def the_contacts_report(self, blind: bool) -> None:
         self.kit.t += 0.2
-        stale = age_s > 0 and self.pulses == [] and self.kit.state.doors.actuation is not None
-        pending = self.kit.state.doors.actuation
-        if stale and pending is not None and pending.settled_s is not None:
-            sampled_s = pending.settled_s - age_s
-            self.tell(DoorReported(not self.latched, self.door_open, False, sampled_s))
-            return
-        self.tell(DoorReported(None if blind and age_s else self.latched, self.door_open, False, self.kit.t))
+        self._note()
+        self.sample = self.history[-1]
+        self.tell(DoorReported(None if blind else self.latched, self.door_open, False, self.kit.t))
+
+    @precondition(lambda self: len(self.history) > 1)
+    @rule(pick=st.integers(0, 5))
+    def a_late_report_comes(self, pick: int) -> None:
+        """True when it was taken, and taken some time ago."""
+        self.kit.t += 0.1
+        report = self.kit.state.doors.report
+        newest_s = report.sampled_s if report is not None else 0.0
+        waiting = [sample for sample in self.history if sample[0] >= newest_s] or [self.history[-1]]
+        chosen = waiting[pick % len(waiting)]
+        self.sample = chosen
+        self.tell(DoorReported(chosen[1], chosen[2], False, chosen[0]))
+
+    @rule()
+    def somebody_uses_the_mechanical_key(self) -> None:
+        self.kit.t += 0.2
+        self.latched = not self.latched
+        self._note()
 
     @precondition(lambda self: not self.latched and self.speed == 0.0)
     @rule()
     def the_door_is_moved(self) -> None:
+        self.kit.t += 0.2
         self.door_open = not self.door_open
+        self._note()
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 25.0, 700.0, 2500.0]))
     def time_passes(self, seconds: float) -> None:
@@ -145,13 +175,21 @@ class World(RuleBasedStateMachine):
         self.kit.t = max(self.kit.t, end_s)
 
     @precondition(lambda self: not self.latched and not self.door_open)
-    @rule(seconds=st.integers(1, 60))
-    def the_car_is_driven(self, seconds: int) -> None:
+    @rule(seconds=st.integers(1, 60), stops=st.booleans())
+    def the_car_is_driven(self, seconds: int, stops: bool) -> None:
         for _ in range(seconds):
             self.kit.t += 1.0
             self.odometer += 10
             self.speed = 10.0
             self._bus()
+        if stops:
+            self.speed = 0.0
+            self.kit.t += 1.0
+            self._bus()
+
+    @precondition(lambda self: self.speed > 0.0)
+    @rule()
+    def the_car_stops(self) -> None:
         self.speed = 0.0
         self.kit.t += 1.0
         self._bus()
@@ -171,6 +209,7 @@ class World(RuleBasedStateMachine):
     def the_power_is_cut(self, clock: bool) -> None:
         """Everything in memory is gone; a pulse under way may or may not have reached the latch."""
         self.pulses.clear()
+        self.lock_pulse_s = self.kit.t
         self.kit.boot(self.kit.t + 20.0)
         if clock:
             self.kit.clock()
@@ -234,9 +273,11 @@ class World(RuleBasedStateMachine):
                 command, _ = self.pulses.pop(0)
                 self.kit.t += 0.3
                 self.latched = command.action is Action.LOCK
+                self.lock_pulse_s = min(self.lock_pulse_s, self.kit.t)
                 self.tell(ActuationSettled(command.actuation, ActuationOutcome.DONE, "", self.kit.t))
             self.kit.t += 0.5
             self._bus()
+            self.sample = (self.kit.t, self.latched, False)
             self.tell(DoorReported(self.latched, False, False, self.kit.t))
             self.tell(DeadlineReached())
 
