@@ -200,8 +200,14 @@ def _lines(value: Any, indent: str) -> Iterator[str]:
             yield f"{indent}{name}"
             yield from _lines(item, indent + "  ")
         else:
-            shown = ", ".join(map(str, item)) or "none" if isinstance(item, list) else str(item)
+            shown = ", ".join(map(_words, item)) or "none" if isinstance(item, list) else _words(item)
             yield f"{indent}{name}: {_printable(shown)}{_date(name, item)}"
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
 
 
 def _date(name: str, value: Any) -> str:
