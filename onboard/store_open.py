@@ -95,7 +95,7 @@ def open_database(
     elif side.seen:
         # Gone, or a cut came between keeping it aside and putting the new one in its place.
         reason = "the database file is missing"
-        aside = max(directory.glob("store-*.damaged"), default=None)
+        aside = next(reversed(_kept_aside(directory)), None)
     carried = _carry_over(aside) if aside else Carried()
     if not kept_now and carried.store_id not in {b"", side.floors.store_id}:
         # An older one, kept aside long ago: its rows went their way.
@@ -192,21 +192,35 @@ def _forget(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def _age_of(aside: Path) -> tuple[str, int]:
+    """Return what orders databases kept aside: the date in the name, then the number behind it."""
+    stamp, _, number = aside.stem.removeprefix("store-").partition("-")
+    return stamp, int(number) if number.isdecimal() else 1
+
+
+def _kept_aside(directory: Path) -> list[Path]:
+    """Return the databases kept aside, oldest first."""
+    return sorted(directory.glob("store-*.damaged"), key=_age_of)
+
+
 def _keep_aside(path: Path, wall_s: float, kept: int) -> Path:
-    """Rename the database and its log to a dated name; return it. Of older ones the newest ``kept`` stay."""
-    stamp = datetime.fromtimestamp(wall_s, UTC).strftime("%Y%m%dT%H%M%S")
-    aside = path.with_name(f"store-{stamp}Z.damaged")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"store-{stamp}Z-{number}.damaged")
+    """Rename the database and its log to a dated name; return it. Of older ones the newest ``kept`` stay.
+
+    A clock that fell back gives it the date of the newest one there, and the next number: the order stays true.
+    """
+    stamp, number = datetime.fromtimestamp(wall_s, UTC).strftime("%Y%m%dT%H%M%SZ"), 1
+    if there := _kept_aside(path.parent):
+        newest, last = _age_of(there[-1])
+        if stamp <= newest:
+            stamp, number = newest, last + 1
+    aside = path.with_name(f"store-{stamp}{f'-{number}' if number > 1 else ''}.damaged")
     # The log first: a database without its log may look whole and be older than it was.
     log_file = path.with_name(path.name + _WAL)
     if log_file.exists():
         log_file.rename(aside.with_name(aside.name + _WAL))
     path.rename(aside)
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    for old in sorted(path.parent.glob("store-*.damaged"))[:-kept]:
+    for old in _kept_aside(path.parent)[:-kept]:
         _forget(old)
     sync_directory(path.parent)
     return aside
@@ -221,6 +235,8 @@ def _carry_over(aside: Path) -> Carried:
         return carried
     try:
         db = Database(conn, execute_plugins=False, recursive_triggers=False)
+        # Nothing is written here; with this SQLite reads on where the file is shorter than its header says.
+        db.execute("PRAGMA writable_schema=ON")
         _carry_parts(db, carried)
         outbox = carried.parts.get("outbox")
         acked_seq = 0

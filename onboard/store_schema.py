@@ -127,9 +127,13 @@ def connect(path: Path, *, create: bool) -> Database:
         # Plugins are somebody else's code in our writer; recursive triggers are for a schema that has triggers.
         db = Database(conn, execute_plugins=False, recursive_triggers=False)
         for name, value in SETTINGS:
+            if name == "journal_mode" and not create:
+                # Before the first write of all: a file that is not ours stays as it is.
+                _check_migrations(db)
             db.execute(f"PRAGMA {name}={value}")
         check_settings(db)
-        _migrate(db, create=create)
+        MIGRATIONS.apply(db)
+        _check_columns(db)
     except BaseException:
         conn.close()
         raise
@@ -144,18 +148,24 @@ def check_settings(db: Database) -> None:
             raise StoreFailed(f"SQLite did not take {name}={wanted} (it says {found}): a power cut would lose trips")
 
 
-def _migrate(db: Database, *, create: bool) -> None:
+def _check_migrations(db: Database) -> None:
+    """Raise ``Damaged`` or ``StoreTooNew`` if the file is not one that this version can bring up to date."""
     applied = [migration.name for migration in MIGRATIONS.applied(db)]
     # sqlite-utils passes over applied names that it does not know: a downgrade would go unnoticed.
     unknown = [name for name in applied if name not in KNOWN_MIGRATIONS]
+    # A newer version has all of ours and more; one of ours gone is damage, say a flipped letter in its name.
+    if unknown and not set(KNOWN_MIGRATIONS) <= set(applied):
+        raise Damaged(f"wrong schema: its migrations are {', '.join(applied)}")
     if unknown:
         raise StoreTooNew(
             f"the database was written by a newer version (it knows {', '.join(unknown)}). Install that version again;"
             " the file was not touched"
         )
-    if not create and not applied:
+    if not applied:
         raise Damaged("wrong schema: the file is a database, but not ours")
-    MIGRATIONS.apply(db)
+
+
+def _check_columns(db: Database) -> None:
     for table, columns in COLUMNS.items():
         found = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
         if found[: len(columns)] != columns:

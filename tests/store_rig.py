@@ -6,10 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
-from onboard.core.clock import ClockQuality, Instant
+from onboard.core.clock import ClockQuality, Instant, Span
 from onboard.core.grants import BookingKind, Reservation, ReservationList, Rights
 from onboard.core.records import (
     AccessDenied,
@@ -21,7 +20,7 @@ from onboard.core.records import (
     TripEnded,
     TripEndReason,
 )
-from onboard.core.state import Kept, Meter, Rental, Span, Trip
+from onboard.core.state import Kept, Meter, Rental, Trip
 from onboard.store import Opened, Store
 from onboard.store_room import LIMITS, Limits
 
@@ -49,13 +48,9 @@ SPAN = Span(AT, EPOCH)
 RENTAL = Rental(3, RentalKind.BOOKING, BOOKING, SPAN, Trip(5, SPAN, Meter(), opened=True))
 
 
-def open_store(directory: Path, limits: Limits = LIMITS, *, ids: Iterable[int] = range(1, 100)) -> Opened:
-    """Open with store ids that tell themselves apart."""
-    numbers = iter(ids)
-    used = len(list(directory.glob("store-*.damaged"))) if directory.exists() else 0
-    return Store.open(
-        directory, CAR, FLOOR_S, limits, now_wall_s=1_795_383_000.0, new_id=lambda: bytes([used + next(numbers)]) * 16
-    )
+def open_store(directory: Path, limits: Limits = LIMITS, *, now_wall_s: float = 1_795_383_000.0) -> Opened:
+    """Open the store of ``CAR``; the default date is 22 November 2026, 21:30 UTC."""
+    return Store.open(directory, CAR, FLOOR_S, limits, now_wall_s=now_wall_s)
 
 
 def trip_ended(trip: int) -> TripEnded:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
@@ -40,7 +41,7 @@ def test_a_step_returns_with_its_rows_numbered_and_chained(tmp_path: Path) -> No
     opened = open_store(tmp_path)
     kept = put(opened.store, replace(opened.kept, trips=1), Booted("0.1", 0), denied())
     kept = put(opened.store, kept, trip_ended(1), at=Instant(99.0004, 1_795_000_100.12345, AT.quality))
-    assert (kept.outbox.last_seq, kept.outbox.store_id) == (3, b"\x01" * 16)
+    assert (kept.outbox.last_seq, len(kept.outbox.store_id)) == (3, 16)
     rows = opened.store.rows(1, 10)
     assert [decode_record(row.payload) for row in rows] == [Booted("0.1", 0), denied(), trip_ended(1)]
     assert rows[2].at == Instant(99.0, 1_795_000_100.123, AT.quality)
@@ -212,7 +213,7 @@ def test_an_unclean_stop_is_followed_by_a_check_of_the_pages(tmp_path: Path, mon
     asked: list[str] = []
     execute = Database.execute
 
-    def listening(self: Database, sql: str, *values: object) -> sqlite3.Cursor:
+    def listening(self: Database, sql: str, *values: Any) -> sqlite3.Cursor:
         asked.append(sql)
         return execute(self, sql, *values)
 
@@ -291,7 +292,12 @@ def test_an_ordinary_rental_writes_the_files_beside_the_database_twice(
     kept = put(opened.store, replace(opened.kept, rentals=2, trips=4))
     written: list[str] = []
     save = opened.store._side._save
-    monkeypatch.setattr(opened.store._side, "_save", lambda name, value: (written.append(name), save(name, value)))
+
+    def listening(name: str, value: object) -> None:
+        written.append(name)
+        save(name, value)
+
+    monkeypatch.setattr(opened.store._side, "_save", listening)
     kept = put(opened.store, replace(kept, rentals=3, trips=5, rental=RENTAL), trip_ended(5))
     kept = put(opened.store, replace(kept, rental=replace(RENTAL, distance_m=4000)), track(5))
     kept = put(opened.store, replace(kept, rental=None, ended=(RENTAL.booking.id,)), trip_ended(5))
@@ -317,9 +323,9 @@ def test_the_replaced_store_is_told_until_the_core_has_written_it_down(tmp_path:
     told = [open_store(tmp_path)]
     told[0].store.close()
     told.append(open_store(tmp_path))
-    assert told[0].replaced == told[1].replaced == b"\x01" * 16
+    assert told[0].replaced == told[1].replaced == opened.kept.outbox.store_id
     assert told[0].reason == told[1].reason != ""
-    put(told[1].store, told[1].kept, StoreReplaced(b"\x01" * 16, told[1].reason))
+    put(told[1].store, told[1].kept, StoreReplaced(opened.kept.outbox.store_id, told[1].reason))
     told[1].store.close()
     again = open_store(tmp_path)
     assert again.replaced is None

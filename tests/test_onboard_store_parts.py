@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onboard import store_parts
+from onboard.core.clock import Span
 from onboard.core.grants import Pass, ReservationList, Rights
-from onboard.core.state import Grants, Kept, Meter, Outbox, Rental, Span, Trip
+from onboard.core.state import Grants, Kept, Meter, Outbox, Rental, Trip
 from onboard.store import StepRefused
 from tests.store_rig import AT, CAR, LISTED, RENTAL, open_store, put, shell
 
