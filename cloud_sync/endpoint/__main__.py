@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,9 +28,9 @@ PROGRAM = "amibox-cloud"
 BROKER_USER = "cloud"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 done, 1 failed, 2 wrong usage."""
-    arguments = _parser().parse_args(argv)
+def main(argv: list[str] | None = None, now: Callable[[], float] = time.time) -> int:
+    """Run the command; return its exit code: 0 done, 1 failed, 2 wrong usage. ``now`` gives Unix seconds."""
+    arguments = _parser().parse_args(argv, argparse.Namespace(now=now))
     os.umask(0o077)  # keys, bookings and trips are nobody else's
     try:
         return int(arguments.run(arguments))
@@ -104,7 +105,7 @@ def _say(text: str) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    authority.initialise(arguments.dir, int(time.time()))
+    authority.initialise(arguments.dir, int(arguments.now()))
     offline = Paths(arguments.dir).offline
     _say(f"Keys made in {arguments.dir}.\nMove {offline} to a medium kept offline, and remove it here.")
     return 0
@@ -118,7 +119,7 @@ def _add_box(arguments: argparse.Namespace) -> int:
             raise StoreError(f"{arguments.vehicle} has a box already. Choose another name; nothing was changed.")
         box = signing.provision(arguments.vehicle, arguments.out)
         try:
-            store.add_box(box, int(time.time()))
+            store.add_box(box, int(arguments.now()))
         except Exception:
             signing.withdraw(arguments.vehicle, arguments.out)
             raise
@@ -152,9 +153,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     signing = Authority(arguments.dir)
     store = Store(arguments.database or sqlite_url(Paths(arguments.dir).database))
     ingest = Ingest(store, signing, arguments.horizon_days)
-    consumer = Consumer(settings, ingest)
+    consumer = Consumer(settings, ingest, arguments.now)
     hosts = ("*",) if arguments.insecure_open else ("localhost", "127.0.0.1")
-    app = create_app(store, signing, ingest, consumer, stations, hosts=hosts, horizon_days=arguments.horizon_days)
+    app = create_app(
+        store, signing, ingest, consumer, stations, hosts=hosts, horizon_days=arguments.horizon_days, now=arguments.now
+    )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     consumer.start()
     try:

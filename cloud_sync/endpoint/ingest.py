@@ -138,12 +138,13 @@ class Ingest:
 
 
 class Consumer:
-    """The endpoint's connection to the broker, in a thread of its own."""
+    """The endpoint's connection to the broker, in a thread of its own. ``now`` gives Unix seconds."""
 
-    def __init__(self, settings: CarrierSettings, ingest: Ingest) -> None:
+    def __init__(self, settings: CarrierSettings, ingest: Ingest, now: Callable[[], float] = time.time) -> None:
         self.ingest = ingest
         self.trouble = ""
         """What a person must mend before the broker lets us in; empty otherwise."""
+        self._now = now
         self._stop = threading.Event()
         self._refreshed_s = time.monotonic()
         self._carrier = Carrier(
@@ -182,15 +183,15 @@ class Consumer:
     def _linked(self, news: LinkNews) -> None:
         self.trouble = news.trouble
         if news.connected:
-            self._try(lambda: self.ingest.greeting(time.time()))
+            self._try(lambda: self.ingest.greeting(self._now()))
 
     def _beat(self) -> None:
         if self.connected and time.monotonic() - self._refreshed_s > REFRESH_EVERY_S:
             self._refreshed_s = time.monotonic()
-            self._try(lambda: self.ingest.greeting(time.time()))
+            self._try(lambda: self.ingest.greeting(self._now()))
 
     def _received(self, topic: str, payload: bytes) -> None:
-        self._try(lambda: self.ingest.handle(topic, payload, time.time()))
+        self._try(lambda: self.ingest.handle(topic, payload, self._now()))
 
     def _try(self, work: Callable[[], list[Outgoing]]) -> None:
         try:

@@ -1,0 +1,86 @@
+"""The second composition root: the same box and the same cloud, in a car that exists only here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from sim.clock import ScaledClock, add_clock_arguments
+from sim.processes import die_with, sweep
+
+# Each command imports what it needs: the sweeper must stand before anything else is up.
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command of the simulation; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sim", description="The virtual car: see amibox demo and replay.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    car = commands.add_parser("car", help="the car and its devices")
+    car.add_argument("--dir", type=Path, required=True, help="folder for its plugs")
+    car.set_defaults(run=_car)
+    box = commands.add_parser("box", help="the box of amibox run, by the car's clock and on its pins")
+    box.add_argument("--dir", type=Path, required=True, help="folder of the car's plugs")
+    box.set_defaults(run=_box)
+    for child in (car, box):
+        child.add_argument("--config", type=Path, required=True, help="the box's configuration")
+    cloud = commands.add_parser("cloud", help="the endpoint of amibox-cloud serve, by the car's clock")
+    cloud.set_defaults(run=_cloud)
+    for child in (car, box, cloud):
+        child.add_argument("--parent", type=int, required=True, help="process with which this one ends")
+        add_clock_arguments(child)
+    cloud.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of amibox-cloud")
+
+    broom = commands.add_parser("sweep", help="remove a folder when standard input ends")
+    broom.add_argument("dir", type=Path)
+    broom.set_defaults(run=lambda args: sweep(args.dir))
+
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["demo"]:
+        from sim.demo import main as demo  # noqa: PLC0415 -- see above
+
+        return demo(arguments[1:])
+    if arguments[:1] == ["replay"]:
+        from sim.replay import main as replay  # noqa: PLC0415 -- see above
+
+        return replay(arguments[1:])
+    args = parser.parse_args(arguments)
+    if "parent" in args:
+        die_with(args.parent)
+    return int(args.run(args))
+
+
+def _car(args: argparse.Namespace) -> int:
+    from onboard.__main__ import door_settings  # noqa: PLC0415 -- see above
+    from onboard.config import load_config  # noqa: PLC0415
+    from sim import car  # noqa: PLC0415
+    from sim.route import BAZOUGES_HEDE  # noqa: PLC0415
+
+    clock = ScaledClock.from_arguments(args)
+    return car.main(args.dir, clock, door_settings(load_config(args.config)), BAZOUGES_HEDE)
+
+
+def _box(args: argparse.Namespace) -> int:
+    from onboard.__main__ import serve  # noqa: PLC0415 -- see above
+    from onboard.config import load_config  # noqa: PLC0415
+    from onboard.notify import Notifier  # noqa: PLC0415
+    from sim.pins import SocketFactory  # noqa: PLC0415
+
+    config = load_config(args.config)
+    logging.basicConfig(level=config.box.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    pins = SocketFactory(args.dir / "pins")
+    asyncio.run(serve(config, ScaledClock.from_arguments(args), pins, Notifier()))
+    return 0
+
+
+def _cloud(args: argparse.Namespace) -> int:
+    from cloud_sync.endpoint.__main__ import main as endpoint  # noqa: PLC0415 -- see above
+
+    return endpoint(args.rest, now=ScaledClock.from_arguments(args).true_wall_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
