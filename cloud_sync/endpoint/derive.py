@@ -22,8 +22,8 @@ DROPPED: Final = "dropped"
 UNKNOWN: Final = "unknown"
 """Kind of a row that this version can't read: a newer box wrote it. Kept as it is."""
 
-DEGREE: Final = 1e-5
-"""Unit of a track's points."""
+PER_DEGREE: Final = 100_000
+"""Units of a track's points in a degree."""
 
 PRIVATE: Final = frozenset({"driver", "credential", "points", "latitude", "longitude"})
 """Fields that a timeline doesn't show: who it was, and where."""
@@ -147,7 +147,7 @@ def _end_rental(db: Connection, key: dict[str, Any], ended: RentalEnded, row: Ro
 def _track(db: Connection, key: dict[str, Any], track: Track, at_s: float) -> None:
     table = tables.points
     values = [
-        {**key, "trip": track.trip, "offset_s": after_s, "latitude": north * DEGREE, "longitude": east * DEGREE}
+        {**key, "trip": track.trip, "offset_s": after_s, "latitude": north / PER_DEGREE, "longitude": east / PER_DEGREE}
         for after_s, north, east in track.points
     ]
     if not values:
