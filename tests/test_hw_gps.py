@@ -114,6 +114,7 @@ def test_a_right_sentence_is_taken_however_it_is_wrapped(line: bytes) -> None:
 
 def test_a_broken_field_that_nobody_reads_costs_no_fix() -> None:
     assert one_fix(GGA.replace("48.0,M,,", "4?.0,M,what,x")) == one_fix(GGA)
+    assert one_fix(RMC.replace(",,,A", ",10E,,A")) == one_fix(RMC)
 
 
 def test_sentences_of_other_kinds_are_counted_and_left() -> None:
@@ -331,6 +332,15 @@ def test_a_single_false_fix_changes_nothing() -> None:
     assert not drive(gate, BAZOUGES, 4, north_m=-1_000_000)
     assert not drive(gate, BAZOUGES, 5, north_m=1_000_000)
     assert drive(gate, BAZOUGES, 6)
+
+
+def test_a_right_fix_in_between_begins_a_quarantine_anew() -> None:
+    gate = gate_now()
+    assert drive(gate, BAZOUGES, 0)
+    assert not drive(gate, BAZOUGES, 1, north_m=1_000_000)
+    assert not drive(gate, BAZOUGES, 2, north_m=1_000_000)
+    assert drive(gate, BAZOUGES, 3)
+    assert not drive(gate, BAZOUGES, 4, north_m=1_000_000)
 
 
 def test_driving_and_a_tunnel_are_no_jumps() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +44,7 @@ class HandClock:
 class Bench:
     """A running worker, its receiver, and what it emitted."""
 
-    def __init__(self, link: Path, build_s: float = BUILD_S) -> None:
+    def __init__(self, link: Path, build_s: float) -> None:
         self.receiver = SimulatedGnss(link)
         self.clock = HandClock()
         self.events: list[Event] = []
@@ -63,7 +64,8 @@ class Bench:
         """Stop the worker; return how long it took."""
         begun = time.monotonic()
         self._stop.set()
-        self._thread.join(DEADLINE_S)
+        if self._thread.ident is not None:
+            self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive()
         self.receiver.close()
         return time.monotonic() - begun
@@ -92,9 +94,18 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path / "gps")
-    yield bench
-    bench.stop()
+    with closing_bench(tmp_path / "gps") as bench:
+        yield bench
+
+
+@contextmanager
+def closing_bench(link: Path, build_s: float = BUILD_S) -> Iterator[Bench]:
+    """A bench whose worker never outlives its test."""
+    bench = Bench(link, build_s)
+    try:
+        yield bench
+    finally:
+        bench.stop()
 
 
 def test_positions_and_a_time_arrive_and_the_receiver_is_told_to_work(bench: Bench) -> None:
@@ -186,11 +197,10 @@ def test_a_wrong_baud_rate_is_told_with_its_remedy(bench: Bench) -> None:
 def test_something_that_is_no_serial_port_is_told(tmp_path: Path) -> None:
     link = tmp_path / "gps"
     link.write_text("not a tty")
-    bench = Bench(link)
-    bench.start()
-    bench.until(bench.faults, sending=False)
-    assert bench.faults()[0].active
-    bench.stop()
+    with closing_bench(link) as bench:
+        bench.start()
+        bench.until(bench.faults, sending=False)
+        assert bench.faults()[0].active
 
 
 @pytest.mark.parametrize("plugged", [True, False])
@@ -205,21 +215,20 @@ def test_it_stops_within_a_second(bench: Bench, plugged: bool) -> None:
 def test_a_recording_goes_through_the_port_as_through_the_parser(recordings: Path, tmp_path: Path) -> None:
     raw = (recordings / "nmea" / "quectel-L70.log").read_bytes()
     sent = b"".join(line for line in raw.splitlines(keepends=True) if not line.startswith(b"#"))
-    bench = Bench(tmp_path / "gps", build_s=datetime(2022, 1, 1, tzinfo=UTC).timestamp())
-    bench.receiver.open()
-    bench.start()
-    bench.until(lambda: bench.beats, sending=False)
-    for at in range(0, len(sent), 512):
-        beats = bench.beats
-        bench.receiver.write(sent[at : at + 512])
-        bench.clock.at_s += 1
-        bench.until(lambda: bench.beats > beats, sending=False)  # noqa: B023  (called at once; a tty's buffer is small)
-    stream, receiver = NmeaStream(), Receiver()
-    parsed = [receiver.take(sentence) for sentence in stream.feed(sent)] + [receiver.flush()]
-    places = {(fix.lat, fix.lon) for fix in parsed if fix is not None}
-    assert len(places) > 2
-    bench.until(
-        lambda: {(p.position.latitude, p.position.longitude) for p in bench.positions()} == places, sending=False
-    )
-    assert set(bench.gps.counts) == {"fixes"}
-    bench.stop()
+    with closing_bench(tmp_path / "gps", datetime(2022, 1, 1, tzinfo=UTC).timestamp()) as bench:
+        bench.receiver.open()
+        bench.start()
+        bench.until(lambda: bench.beats, sending=False)
+        for at in range(0, len(sent), 512):
+            beats = bench.beats
+            bench.receiver.write(sent[at : at + 512])
+            bench.clock.at_s += 1
+            bench.until(lambda: bench.beats > beats, sending=False)  # noqa: B023  (called at once; a tty's buffer is small)
+        stream, receiver = NmeaStream(), Receiver()
+        parsed = [receiver.take(sentence) for sentence in stream.feed(sent)] + [receiver.flush()]
+        places = {(fix.lat, fix.lon) for fix in parsed if fix is not None}
+        assert len(places) > 2
+        bench.until(
+            lambda: {(p.position.latitude, p.position.longitude) for p in bench.positions()} == places, sending=False
+        )
+        assert set(bench.gps.counts) == {"fixes"}
