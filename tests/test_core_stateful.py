@@ -41,7 +41,7 @@ from onboard.core.records import (
 from onboard.core.state import State
 from tests.core_kit import ALICE, BOB, POLICY, T0, Kit, booking, card, listing, phone
 
-WHO = st.sampled_from([ALICE, BOB, b"stranger"])
+WHO = st.sampled_from([ALICE, ALICE, ALICE, BOB, b"stranger"])
 UNTIL_S = 20_000
 
 
@@ -107,6 +107,30 @@ class World(RuleBasedStateMachine):
         else:
             self.commands += 1
             self.tell(phone(who, intent, self.commands.to_bytes(16, "big")))
+
+    @precondition(lambda self: self.kit.state.kept.rental is None or self.kit.state.kept.rental.trip is None)
+    @rule()
+    def the_driver_gets_in(self) -> None:
+        """The ordinary case, so that stories get somewhere."""
+        self.kit.t += 25.0
+        self.tell(card(ALICE))
+        self._work()
+
+    @precondition(lambda self: self.kit.state.kept.rental is not None and self.kit.state.kept.rental.trip is not None)
+    @rule(works=st.booleans())
+    def the_driver_locks(self, works: bool) -> None:
+        self.speed, self.door_open = 0.0, False
+        self.kit.t += 1.0
+        self._bus()
+        self.the_contacts_report(blind=False)
+        self.tell(card(ALICE))
+        if works:
+            self._work()
+
+    def _work(self) -> None:
+        while self.pulses:
+            self.a_pulse_goes_out("works")
+        self.the_contacts_report(blind=False)
 
     @rule()
     def the_button_is_pressed(self) -> None:
@@ -211,6 +235,8 @@ class World(RuleBasedStateMachine):
         self.pulses.clear()
         self.lock_pulse_s = self.kit.t
         self.kit.boot(self.kit.t + 20.0)
+        self.history.clear()
+        self._note()
         if clock:
             self.kit.clock()
 

@@ -40,7 +40,7 @@ class Charging(StrEnum):
 
 
 class Signal(StrEnum):
-    """Vehicle signals by their COVESA VSS 6.0 names. Units: ``_UNITS`` in ``hw.can_signals`` converts to these."""
+    """Vehicle signals by their COVESA VSS 6.0 names. Units: ``hw.can_model`` converts to these."""
 
     SPEED = "Vehicle.Speed"
     """m/s (VSS has km/h: the core keeps SI)."""

@@ -5,7 +5,7 @@ Plain data; ``access`` decides with it, ``cloud_sync.documents`` reads and write
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 
 
@@ -38,7 +38,7 @@ class CardGrant:
 
     ref: bytes
     assurance: Assurance
-    key: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
