@@ -298,14 +298,12 @@ def _restored(kept: Kept, side: SideFiles, carried: Carried) -> Kept:
         found = replace(found, rental=running.rental, ended=running.ended or found.ended)
     rental = found.rental
     trip = rental.trip.number if rental and rental.trip else 0
-    found = replace(
+    # The list and the other floors are taken from beside the database at every start (``_load``).
+    return replace(
         found,
-        floor_s=max(kept.floor_s, found.floor_s, floors.wall_s),
         rentals=max(found.rentals, floors.rentals, rental.number if rental else 0),
         trips=max(found.trips, floors.trips, trip),
-        grants=replace(found.grants, version_floor=max(found.grants.version_floor, floors.list_version)),
     )
-    return _with_newest_list(found, side)
 
 
 def _build(path: Path, kept: Kept, carried: Carried, replacement: Replacement | None) -> None:

@@ -321,6 +321,7 @@ def test_the_replaced_store_is_told_until_the_core_has_written_it_down(tmp_path:
     opened.store.close()
     (tmp_path / "store.db").write_bytes(b"rubbish" * 1000)
     told = [open_store(tmp_path)]
+    put(told[0].store, told[0].kept, trip_ended(1))
     told[0].store.close()
     told.append(open_store(tmp_path))
     assert told[0].replaced == told[1].replaced == opened.kept.outbox.store_id

@@ -206,15 +206,16 @@ def test_flipped_bits_anywhere_never_crash_and_never_change_a_trip(tmp_path: Pat
     assert replaced > 12
 
 
-def test_only_unacknowledged_rows_are_carried_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("acked_seq", [1, 12])
+def test_only_unacknowledged_rows_are_carried_over(tmp_path: Path, acked_seq: int) -> None:
     opened = open_store(tmp_path)
     kept = put(opened.store, opened.kept, *(trip_ended(number) for number in range(1, 21)), fault(1))
-    put(opened.store, replace(kept, outbox=replace(kept.outbox, acked_seq=12)))
+    put(opened.store, replace(kept, outbox=replace(kept.outbox, acked_seq=acked_seq)))
     opened.store.close()
     shell(tmp_path / "store.db", "UPDATE events SET payload = x'80' WHERE seq = 15")
     again = open_store(tmp_path)
     found = [decode_record(row.payload) for row in again.store.rows(1, 99)]
-    assert found == [*(trip_ended(number) for number in (13, 14, 16, 17, 18, 19, 20)), fault(1)]
+    assert found == [*(trip_ended(number) for number in range(acked_seq + 1, 21) if number != 15), fault(1)]
     assert again.kept.outbox.acked_seq == 0
     again.store.close()
 
@@ -329,6 +330,16 @@ def test_a_flipped_number_beside_the_database_is_not_believed(tmp_path: Path) ->
     opened = open_store(tmp_path)
     assert "floors.json is damaged" in opened.notes[0]
     # The list itself still carries its version.
+    assert opened.kept.grants.version_floor == 7
+    opened.store.close()
+
+
+def test_the_version_floor_outlives_the_list_and_the_database(tmp_path: Path) -> None:
+    lived_in(tmp_path)
+    (tmp_path / "list.json").write_bytes(b"rubbish")
+    garbage_header(tmp_path / "store.db")
+    opened = open_store(tmp_path)
+    assert opened.kept.grants.listed is None
     assert opened.kept.grants.version_floor == 7
     opened.store.close()
 

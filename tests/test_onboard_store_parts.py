@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -106,12 +107,16 @@ def test_a_part_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert shell(tmp_path / "store.db", "SELECT value FROM state WHERE part = 'tow'") == [(value,)]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_state_that_would_not_read_back_is_refused_and_the_one_before_holds(tmp_path: Path, bad: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "bad"), [("floor_s", float("nan")), ("floor_s", float("inf")), ("ended", [b"a list is no tuple"])]
+)
+def test_a_state_that_would_not_read_back_is_refused_and_the_one_before_holds(
+    tmp_path: Path, name: str, bad: Any
+) -> None:
     opened = open_store(tmp_path)
     kept = put(opened.store, replace(opened.kept, trips=1))
-    with pytest.raises(StepRefused, match="floor_s"):
-        put(opened.store, replace(kept, floor_s=bad, trips=2))
+    with pytest.raises(StepRefused, match=name):
+        put(opened.store, replace(kept, trips=2, **{name: bad}))
     kept = put(opened.store, replace(kept, trips=3))
     opened.store.close()
     again = open_store(tmp_path)

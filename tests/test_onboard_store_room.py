@@ -11,7 +11,7 @@ from onboard.core.clock import Instant
 from onboard.core.records import EXPENDABLE, Recordable, TripEnded
 from onboard.store import Opened, Store
 from onboard.store_room import LIMITS, ROW_BYTES, Limits, Rank, rank_of
-from tests.store_rig import AT, denied, fault, kill, open_store, put, track, trip_ended
+from tests.store_rig import AT, denied, fault, kill, open_store, put, shell, track, trip_ended
 
 SMALL = replace(LIMITS, rows_max=2000, expendable_rows_max=1500, bytes_max=256 * 1024)
 
@@ -94,6 +94,16 @@ def test_a_dropped_row_keeps_its_number_time_and_digest_and_the_chain_is_whole(t
         previous = row.digest
     assert opened.store.verify() is None
     opened.store.close()
+
+
+def test_a_row_missing_among_dropped_ones_is_noticed(tmp_path: Path) -> None:
+    opened = open_store(tmp_path, TINY)
+    flood(opened, 40)
+    opened.store.close()
+    shell(tmp_path / "store.db", "DELETE FROM events WHERE seq = 5")
+    again = open_store(tmp_path, TINY)
+    assert "row 6 does not follow" in again.reason
+    again.store.close()
 
 
 def test_faults_give_way_to_trips_but_not_to_positions(tmp_path: Path) -> None:
