@@ -273,7 +273,7 @@ class Door:
         if self._pulse is not None and self._clock.boot_s() >= self._pulse.ends_s:
             self._end_pulse(life, self._pulse)
         while self._pulse is None and self._asked:
-            self._begin_pulse(life, *self._asked.popleft())
+            self._begin_pulse(*self._asked.popleft())
         now_s = self._clock.boot_s()
         if self._shown:
             asked_s, pattern = self._shown.popleft()
@@ -293,7 +293,7 @@ class Door:
             due_s = min(due_s, self._pulse.ends_s)
         return min(IDLE_S, self._clock.wait_s(due_s))
 
-    def _begin_pulse(self, life: Life, asked_s: float, command: Actuate) -> None:
+    def _begin_pulse(self, asked_s: float, command: Actuate) -> None:
         now_s = self._clock.boot_s()
         if now_s - asked_s > LATE_S:
             self._refuse(command, "too_late")
@@ -306,7 +306,6 @@ class Door:
         self._pulse = _Pulse(command.actuation, relay, now_s + self._settings.pulse_s)
         self._switch(other, on=False)
         self._switch(relay, on=True)
-        life.beat()
 
     def _end_pulse(self, life: Life, pulse: _Pulse) -> None:
         self._switch(pulse.relay, on=False)

@@ -133,7 +133,7 @@ class LiveDoor:
         self._events: list[Event] = []
         self._lock = Lock()
         self._stop = Flag()
-        self._thread = Thread(target=self._serve)
+        self._thread = Thread(target=self._serve, daemon=True)
 
     def _serve(self) -> None:
         try:
@@ -152,6 +152,7 @@ class LiveDoor:
 
     def stop(self) -> None:
         self._stop.set()
+        self.door._wake.set()  # not to wait for its next turn
         self.join()
 
     def join(self) -> None:
