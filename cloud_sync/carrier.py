@@ -20,19 +20,17 @@ import ssl
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from cloud_sync.carrier_settings import CarrierSettings, backoff_s
-
-WINDOW: Final = 20
-"""QoS 1 messages without PUBACK at a time: the box's 16 batches and a few statuses; paho's and mosquitto's default."""
+from cloud_sync.mqtt_client import WINDOW, Outgoing, build_client, close_client, closing_pair, drain
 
 TICK_S: Final = 0.5
 """Longest sleep of the loop: the beat, the stop flag and paho's keep-alive are looked at this often."""
@@ -51,15 +49,6 @@ ENVELOPE_BYTES: Final = 1024
 
 REFUSED_CREDENTIALS: Final = frozenset({"Bad user name or password", "Not authorized", "Client identifier not valid"})
 """CONNACK answers (paho's names for 4, 5 and 2) that a retry doesn't cure: back off to the longest wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One message on its way to the broker."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,40 +195,20 @@ class Carrier:
                 self._outgoing.clear()
                 self._under_way.clear()
             self._inbox.clear()
-            _close(client)
+            close_client(client)
             if was_connected:
                 self._linked(LinkNews(connected=False))
 
     def _new_client(self) -> Client:
-        settings = self._settings
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id,
-            clean_session=True,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = 5.0
-        client.max_inflight_messages_set(WINDOW)
+        try:
+            client = build_client(self._settings, self._will)
+        except (OSError, ValueError) as error:
+            self._trouble(f"TLS files not usable: {error}. Check ca, cert and key.")
+            raise LinkLostError("bad_certificate") from error
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
-        if settings.username is not None:
-            client.username_pw_set(settings.username, settings.password)
-        if settings.ca is not None:
-            try:
-                client.tls_set(
-                    ca_certs=str(settings.ca),
-                    certfile=str(settings.cert) if settings.cert else None,
-                    keyfile=str(settings.key) if settings.key else None,
-                    tls_version=ssl.PROTOCOL_TLS_CLIENT,
-                )
-            except (OSError, ValueError) as error:
-                self._trouble(f"TLS files not usable: {error}. Check ca, cert and key.")
-                raise LinkLostError("bad_certificate") from error
-        if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, qos=1, retain=self._will.retain)
         self._connack, self._subscribed, self._drop_reason = None, None, ""
         self._inbox.clear()
         return client
@@ -255,7 +224,7 @@ class Carrier:
             except (OSError, ValueError) as error:
                 failure.append(error)
             if abandoned.is_set():
-                _close(client)
+                close_client(client)
 
         thread = threading.Thread(target=connect, name=f"{self._settings.client_id}-connect", daemon=True)
         thread.start()
@@ -339,7 +308,7 @@ class Carrier:
         except (OSError, ValueError) as error:
             raise LinkLostError("lost") from error
         if bell in readable:
-            while _drain(bell):
+            while drain(bell):
                 pass
         if (pending or sock in readable) and client.loop_read() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise LinkLostError(self._over())
@@ -393,30 +362,3 @@ class Carrier:
             self.counts["odd_topic"] += 1
             return
         self._inbox.append((topic, bytes(message.payload)))
-
-
-@contextlib.contextmanager
-def closing_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give two connected sockets that never block."""
-    first, second = socket.socketpair()
-    with first, second:
-        first.settimeout(0)
-        second.settimeout(0)
-        yield first, second
-
-
-def _drain(sock: socket.socket) -> bool:
-    try:
-        return bool(sock.recv(4096))
-    except BlockingIOError:
-        return False
-
-
-def _close(client: Client) -> None:
-    """Close the client's socket without a DISCONNECT: the broker then publishes the last will."""
-    sock: Any = client.socket()
-    if sock is None:
-        return
-    with contextlib.suppress(OSError):  # The other side may have been faster.
-        sock.shutdown(socket.SHUT_RDWR)
-    sock.close()

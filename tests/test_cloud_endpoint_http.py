@@ -17,12 +17,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from cloud_sync.carrier import Outgoing
 from cloud_sync.documents import Refused, decode_reservation_list
 from cloud_sync.endpoint.__main__ import main, read_stations
 from cloud_sync.endpoint.app import BODY_MAX_BYTES, PAGES, create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.models import StationInfo
+from cloud_sync.mqtt_client import Outgoing
 from cloud_sync.provisioning import load_provisioning
 from cloud_sync.wire import Topic
 from tests.cloud_rig import NOW_S, WHOLE_RENTAL, Box, Cloud, make_cloud
@@ -285,6 +285,7 @@ def test_a_box_gets_one_file_and_a_car_one_box(tmp_path: Path, capsys: Any) -> N
     given = load_provisioning(out)
     assert (given.vehicle, len(given.roots)) == ("ami-1", 2)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / "data" / "cloud.sqlite3").stat().st_mode) == 0o600
     secrets = (given.agreement.to_bytes(), given.signing.to_bytes())
     for file in folder.rglob("*"):
         assert not file.is_file() or not any(secret in file.read_bytes() for secret in secrets), file

@@ -80,10 +80,10 @@ def test_a_list_holds_the_bookings_of_its_car_as_they_were_made(cloud: Cloud, bo
     assert (only.rights, only.trace, only.cards[0].assurance) == (Rights.DOOR | Rights.DRIVE, True, Assurance.UID)
 
 
-@pytest.mark.usefixtures("box")
-def test_nobody_but_its_own_box_opens_a_list(cloud: Cloud) -> None:
+def test_nobody_but_its_own_box_opens_a_list(cloud: Cloud, box: Box) -> None:
     other = cloud.add("ami-2")
     row = issue(cloud)
+    assert opened(box, row).vehicle == "ami-1"
     with pytest.raises(Refused) as refused:
         decode_reservation_list(row.document, other.key_set, other.given.agreement, "ami-1")
     assert refused.value.reason is Reason.OTHER_RECIPIENT
