@@ -46,6 +46,7 @@ from onboard.core.events import (
 )
 from onboard.core.records import Recordable
 from onboard.core.state import Kept, State
+from onboard.store import StepRefused
 
 log = logging.getLogger("amibox.reactor")
 
@@ -190,6 +191,14 @@ class Reactor:
             at = stamp(state.kept.floor_s, state.anchor, now)
             try:
                 kept = await self._store.commit(state.kept, first.records, at, state.boot_epoch)
+            except StepRefused as refused:
+                # Nothing was written: the state before it holds. A deadline would only come again at once.
+                self.counts["steps_refused"] += 1
+                self._door.show(Pattern.OUT_OF_ORDER)
+                if isinstance(event, DeadlineReached):
+                    raise
+                log.error("%s was refused by the store: %s", type(event).__name__, refused)  # noqa: TRY400 - its text says all
+                return
             except BaseException:
                 # The door stays shut; whoever waits is told. The process ends: only the store knows what it has.
                 self._door.show(Pattern.OUT_OF_ORDER)
