@@ -167,43 +167,45 @@ class Health:
 
     def __init__(self, settings: GpsSettings) -> None:
         self._settings = settings
-        self._since_s = 0.0
+        self._since_s: float | None = None
+        """Since when nothing usable came; None until the port is open and was read."""
         self._bytes = 0
         self._sentences = 0
         self._told: str | None = None
         """Kind of fault that was reported; empty for "works"; None before the first report."""
 
-    def opened(self, now_s: float) -> None:
-        """The port is open: the receiver has its full time to speak."""
-        self._since_s, self._bytes, self._sentences = now_s, 0, 0
-
     def heard(self, data: int, sentences: int, usable: int, now_s: float) -> FaultReported | None:
         """Take in how many bytes, right sentences and RMC or GGA among them came; return what changed, if anything."""
+        if self._since_s is None:
+            self._since_s = now_s
         self._bytes += data
         self._sentences += sentences
         if usable:
-            self.opened(now_s)
+            self._begin(now_s)
             return self._tell("", "")
         if now_s - self._since_s < SILENT_S:
             return None
         port, speed = self._settings.port, self._settings.baud_rate
         if self._sentences:
-            kind, said = (
-                "unsuited",
-                f"sends sentences but neither RMC nor GGA on {port}: switch both on in the receiver",
-            )
+            kind = "unsuited"
+            said = f"unsuited: sentences on {port}, but neither RMC nor GGA: switch both on in the receiver"
         elif self._bytes:
             kind = "noise"
             said = f"noise: bytes but no sentence on {port} at {speed} bit/s: set gps.baud_rate to the receiver's speed"
         else:
-            kind, said = "silent", f"silent: nothing on {port} for {SILENT_S:.0f} s: check the cable and its power"
-        self.opened(now_s)
+            kind = "silent"
+            said = f"silent: nothing on {port} for {SILENT_S:.0f} s: check the cable and the receiver's power"
+        self._begin(now_s)
         return self._tell(kind, said)
 
     def lost(self, error: str) -> FaultReported | None:
-        """The port cannot be opened or read."""
+        """The port cannot be opened or read. Open again, the receiver has its full time to speak."""
+        self._begin(None)
         remedy = "check that the receiver is plugged in and that this user may open it (group dialout)"
         return self._tell("lost", f"lost: {error}: {remedy}; it is tried again by itself")
+
+    def _begin(self, now_s: float | None) -> None:
+        self._since_s, self._bytes, self._sentences = now_s, 0, 0
 
     def _tell(self, kind: str, detail: str) -> FaultReported | None:
         if kind == self._told:
@@ -237,7 +239,6 @@ class Gps:
                     self._settings.port, self._settings.baud_rate, timeout=READ_TIMEOUT_S, exclusive=True
                 ) as port:
                     wait_s = RETRY_FIRST_S
-                    health.opened(self._clock.boot_s())
                     self._listen(port, health, life)
             # ValueError: a speed the driver does not know. termios.error: something that is no serial port.
             except (OSError, ValueError, termios.error) as error:

@@ -403,9 +403,7 @@ def test_distances_are_right() -> None:
 
 
 def health() -> Health:
-    watched = Health(GpsSettings("/dev/ttyAMA0", 9600))
-    watched.opened(0.0)
-    return watched
+    return Health(GpsSettings("/dev/ttyAMA0", 9600))
 
 
 def test_a_receiver_without_a_fix_works() -> None:
@@ -420,8 +418,8 @@ def test_a_receiver_without_a_fix_works() -> None:
 )
 def test_ten_seconds_without_use_are_a_fault_told_once_with_its_remedy(data: int, sentences_: int, said: str) -> None:
     watched = health()
-    told = [watched.heard(data, sentences_, 0, float(at)) for at in range(1, 60)]
-    faults = [(at, fault) for at, fault in enumerate(told, 1) if fault is not None]
+    told = [watched.heard(data, sentences_, 0, float(at)) for at in range(60)]
+    faults = [(at, fault) for at, fault in enumerate(told) if fault is not None]
     assert len(faults) == 1
     at, fault = faults[0]
     assert at == SILENT_S
@@ -434,9 +432,10 @@ def test_ten_seconds_without_use_are_a_fault_told_once_with_its_remedy(data: int
 
 def test_a_receiver_plugged_in_again_has_its_full_time_to_speak() -> None:
     watched = health()
+    assert watched.heard(100, 3, 2, 1.0) is not None
     assert watched.lost("gone") is not None
-    watched.opened(500.0)
-    assert watched.heard(0, 0, 0, 509.0) is None
+    assert watched.heard(0, 0, 0, 500.0) is None
+    assert watched.heard(0, 0, 0, 509.9) is None
     assert watched.heard(0, 0, 0, 510.0) is not None
 
 
