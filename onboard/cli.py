@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,13 @@ DEFAULT_CONFIG: Final = Path("/etc/amibox/box.toml")
 EPILOG: Final = """exit codes: 0 done; 1 done, with a finding or a failure that is named; 2 wrong arguments,
 a file that cannot be read, or a configuration with mistakes. Results go to standard output, everything else to
 standard error."""
+
+
+CHILDREN: Final = {
+    "demo": "play one whole rental with a simulated car, on this machine alone",
+    "replay": "play a CAN and an NMEA recording through a whole box",
+}
+"""Commands of the virtual car, and what they do."""
 
 
 class Inspector(Protocol):
@@ -50,9 +58,13 @@ class Commands:
 
 def main(commands: Commands, argv: list[str] | None = None) -> int:
     """Parse and do. Returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
     parser = build_parser(commands)
-    args = parser.parse_args(argv)
     try:
+        if arguments[:1] and arguments[0] in CHILDREN:
+            # All that follows is the child's to read: argparse would keep options of its own back.
+            return _child(arguments[0], arguments[1:])
+        args = parser.parse_args(arguments)
         return int(args.do(args))
     except KeyboardInterrupt:
         return 130
@@ -72,13 +84,8 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
     one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="its configuration (default: %(default)s)")
     one.set_defaults(do=lambda args: commands.run(args.config))
 
-    one = subs.add_parser("demo", help="play one whole rental with a simulated car, on this machine alone")
-    one.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of the demo: see amibox demo -- --help")
-    one.set_defaults(do=lambda args: _child("demo", args.rest))
-
-    one = subs.add_parser("replay", help="play a CAN and an NMEA recording through a whole box", add_help=False)
-    one.add_argument("rest", nargs=argparse.REMAINDER)
-    one.set_defaults(do=lambda args: _child("replay", args.rest))
+    for name, text in CHILDREN.items():
+        subs.add_parser(name, help=text, add_help=False)
 
     one = subs.add_parser("status", help="ask the running box how it is")
     one.add_argument("--socket", type=Path, default=BoxConfig().socket, help="its socket (default: %(default)s)")
@@ -110,14 +117,13 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
 
 def _child(what: str, rest: list[str]) -> int:
     """Run a command of the virtual car as a child: nothing of the product imports it."""
-    arguments = rest[1:] if rest[:1] == ["--"] else rest
-    with subprocess.Popen([sys.executable, "-m", "sim", what, *arguments]) as child:  # noqa: S603 - our own module
+    with subprocess.Popen([sys.executable, "-m", "sim", what, *rest]) as child:  # noqa: S603 - our own module
         while True:
             try:
                 return child.wait()
             except KeyboardInterrupt:
-                # The terminal sent it to the child as well, which cleans up and ends.
-                continue
+                # A terminal sends it to the child as well, others to us alone; the child cleans up once, and ends.
+                child.send_signal(signal.SIGINT)
 
 
 def _status(args: argparse.Namespace) -> int:
