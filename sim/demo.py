@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 import webbrowser
 from typing import Final
 
-from sim.processes import die_with
+from sim.processes import die_with, interrupt_once
 from sim.screen import Screen
 
 RATE: Final = 12.0
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.port is not None and not 1024 <= args.port <= 65_535:
         parser.error("--port: 1024 to 65535")
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_once()
     die_with(os.getppid())
     try:
         with Screen() as screen:
@@ -42,10 +41,6 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. Nothing is left running.\n")
         return 130
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _play(args: argparse.Namespace, screen: Screen) -> int:

@@ -31,6 +31,19 @@ def die_with(parent: int) -> None:
         raise SystemExit(143)
 
 
+def interrupt_once() -> None:
+    """Turn the first SIGINT or SIGTERM into a KeyboardInterrupt and ignore the next ones: cleaning up needs its time."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in signals:
+        signal.signal(number, interrupt)
+
+
 class Child:
     """``python -m sim COMMAND`` in a session of its own: the terminal's Ctrl-C reaches the director alone.
 
