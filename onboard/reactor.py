@@ -152,7 +152,7 @@ class Reactor:
         self.on_reply: Callable[[Reply], None] | None = None
         self.on_supply: Callable[[SetSupplyLevel], None] | None = None
         self.observers: list[Callable[[Event], None]] = []
-        """Called with every event before the core sees it: the interlock knows speed and bus without the core."""
+        """Called with every event, in the loop's thread, before the core: the interlock learns without the core."""
         self._clock = clock
         self._store = store
         self._door = door
@@ -165,8 +165,6 @@ class Reactor:
 
     def post(self, event: Event) -> None:
         """Take an event from any thread; returns at once. Full: a waiting measurement gives way, else this event."""
-        for observer in self.observers:
-            observer(event)
         with self._lock:
             if len(self._queue) >= QUEUE_MAX:
                 self.counts["events_dropped"] += 1
@@ -182,6 +180,8 @@ class Reactor:
 
     async def handle(self, event: Event) -> None:
         """Take one step: stamp, decide, commit, perform. Raises what the commit raised; nothing was performed then."""
+        for observer in self.observers:
+            observer(event)
         now = self._clock.now()
         state, commands = machine.step(self.state, event, now)
         first = commands[0] if commands else None

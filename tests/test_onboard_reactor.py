@@ -156,13 +156,16 @@ def test_a_queue_full_of_requests_stays_bounded() -> None:
     assert reactor.counts["events_dropped"] == 5
 
 
-def test_an_observer_hears_an_event_before_the_core_does() -> None:
+def test_an_observer_hears_an_event_before_the_core_and_in_the_loops_own_thread() -> None:
     reactor, world, _ = make()
-    seen: list[Event] = []
-    reactor.observers.append(seen.append)
-    reactor.post(card())
-    assert seen == [card()]
-    assert world.done == []
+    seen: list[tuple[Event, int, int]] = []
+    reactor.observers.append(lambda event: seen.append((event, threading.get_ident(), len(world.done))))
+    other = threading.Thread(target=reactor.post, args=(card(),))
+    other.start()
+    other.join()
+    assert seen == []
+    asyncio.run(reactor.handle(card()))
+    assert seen == [(card(), threading.get_ident(), 0)]
 
 
 def test_the_loop_serves_events_and_deadlines_until_stopped() -> None:
