@@ -29,8 +29,8 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from cloud_sync.carrier_settings import CarrierSettings, backoff_s
-from cloud_sync.mqtt_client import WINDOW, Outgoing, build_client, close_client, closing_pair, drain
+from cloud_sync.carrier_settings import CarrierSettings, Outgoing, backoff_s
+from cloud_sync.mqtt_client import WINDOW, build_client, close_client, closing_pair, drain
 
 TICK_S: Final = 0.5
 """Longest sleep of the loop: the beat, the stop flag and paho's keep-alive are looked at this often."""

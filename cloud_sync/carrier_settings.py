@@ -1,4 +1,4 @@
-"""How to reach the broker, and how long to wait between attempts."""
+"""How to reach the broker, how long to wait between attempts, and what is sent."""
 
 from __future__ import annotations
 
@@ -60,3 +60,12 @@ class CarrierSettings:
             raise ValueError("a client certificate needs both its file and its key file")
         if not 0 < self.backoff_first_s <= self.backoff_longest_s:
             raise ValueError("back-off: the first wait must be above 0 and not above the longest")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message on its way to the broker."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False

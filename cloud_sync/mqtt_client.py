@@ -6,28 +6,18 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from cloud_sync.carrier_settings import CarrierSettings
+from cloud_sync.carrier_settings import CarrierSettings, Outgoing
 
 WINDOW: Final = 20
 """QoS 1 messages without PUBACK at a time: the box's 16 batches and a few statuses; paho's and mosquitto's default."""
 
 CONNECT_S: Final = 5.0
 """For one address of the broker: TCP, and TLS after it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One message on its way to the broker."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
 
 
 def build_client(settings: CarrierSettings, will: Outgoing | None) -> Client:

@@ -15,9 +15,8 @@ from threading import Event as Flag
 from typing import Final, Protocol
 
 from cloud_sync.carrier import Carrier, LinkNews
-from cloud_sync.carrier_settings import CarrierSettings
+from cloud_sync.carrier_settings import CarrierSettings, Outgoing
 from cloud_sync.documents.kinds import Refused
-from cloud_sync.mqtt_client import Outgoing
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, box_subscriptions, build_topic, check_payload, parse_topic
 from onboard.core.events import Event, FaultReported, LinkReported
 

@@ -17,12 +17,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from cloud_sync.carrier_settings import Outgoing
 from cloud_sync.documents import Refused, decode_reservation_list
 from cloud_sync.endpoint.__main__ import main, read_stations
 from cloud_sync.endpoint.app import BODY_MAX_BYTES, PAGES, create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.models import StationInfo
-from cloud_sync.mqtt_client import Outgoing
 from cloud_sync.provisioning import load_provisioning
 from cloud_sync.wire import Topic
 from tests.cloud_rig import NOW_S, WHOLE_RENTAL, Box, Cloud, make_cloud

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from cloud_sync.carrier_settings import Outgoing
 from cloud_sync.documents import (
     BoxSigner,
     DocumentType,
@@ -27,7 +28,6 @@ from cloud_sync.documents import (
 )
 from cloud_sync.endpoint import lists, tables, views
 from cloud_sync.endpoint.store import RESEND_EVERY_S, Store, StoreError, sqlite_url
-from cloud_sync.mqtt_client import Outgoing
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic
 from onboard.core.records import Parked
 from tests.cloud_rig import ENDED, EPOCH, NOW_S, RENTAL, STARTED, TRACK, WHOLE_RENTAL, Box, Cloud, make_cloud

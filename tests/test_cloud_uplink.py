@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.carrier import Carrier, LinkNews
-from cloud_sync.carrier_settings import CarrierSettings, backoff_s, is_loopback
-from cloud_sync.mqtt_client import WINDOW, Outgoing
+from cloud_sync.carrier_settings import CarrierSettings, Outgoing, backoff_s, is_loopback
+from cloud_sync.mqtt_client import WINDOW
 from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic, cloud_subscriptions
 from onboard.core.events import Event, FaultReported, LinkReported

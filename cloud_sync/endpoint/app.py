@@ -22,6 +22,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from cloud_sync.carrier_settings import Outgoing
 from cloud_sync.documents import Refused
 from cloud_sync.endpoint import lists, tables, views
 from cloud_sync.endpoint.authority import Authority, AuthorityError
@@ -42,7 +43,6 @@ from cloud_sync.endpoint.models import (
     VehicleId,
 )
 from cloud_sync.endpoint.store import Store
-from cloud_sync.mqtt_client import Outgoing
 from cloud_sync.wire import Topic, build_topic
 from onboard.core.grants import Rights
 

@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_sync.carrier import Carrier, LinkNews
-from cloud_sync.carrier_settings import CarrierSettings
+from cloud_sync.carrier_settings import CarrierSettings, Outgoing
 from cloud_sync.documents import (
     Ack,
     DocumentType,
@@ -33,7 +33,6 @@ from cloud_sync.endpoint import lists
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.messages import Box, StatusResult
 from cloud_sync.endpoint.store import Store
-from cloud_sync.mqtt_client import Outgoing
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic, check_payload, cloud_subscriptions, parse_topic
 
 REFRESH_EVERY_S: Final = 3600.0
