@@ -162,9 +162,9 @@ def _print_status(answer: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, text in rows:
         table.add_row(f"[bold]{name}", text)
-    for signal, reading in answer["signals"].items():
+    for name, reading in answer["signals"].items():
         age = "" if reading["fresh"] else f"  (last known, {reading['age_s']} s old)"
-        table.add_row(signal.rsplit(".", 1)[-1], f"{reading['value']:g}{age}")
+        table.add_row(name.rsplit(".", 1)[-1], f"{reading['value']:g}{age}")
     console.print(table)
     for name in answer["not_alive"]:
         console.print(f"[red]not alive:[/] {name}: the service restarts by itself within 30 s")

@@ -32,7 +32,7 @@ def die_with(parent: int) -> None:
 
 
 def interrupt_once() -> None:
-    """Turn the first SIGINT or SIGTERM into a KeyboardInterrupt and ignore the next ones: cleaning up needs its time."""
+    """Turn the first SIGINT or SIGTERM into a KeyboardInterrupt and ignore the next: cleaning up needs its time."""
     signals = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(_number: int, _frame: object) -> None:

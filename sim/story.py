@@ -225,7 +225,9 @@ class Story:
             if words is None:
                 continue
             late_s = event["received_s"] - event["at_s"]
-            late = f"{late_s:.0f} s after it happened" if late_s > 30 else ""
+            # A box that has just started doesn't know yet how late it is.
+            known = event["clock_quality"] in ("gnss", "authenticated")
+            late = f"{late_s:.0f} s after it happened" if known and late_s > 30 else ""
             self._screen.tell(self._town.clock.true_wall_s(), "cloud", words, late)
 
     # What is known, and from where
@@ -296,7 +298,7 @@ def describe(event: dict[str, Any]) -> str | None:
         case "booted":
             return f"the box of {event['vehicle']} has started"
         case "list_accepted":
-            return "the box has the booking"
+            return "the box has the newest list of bookings"
         case "trip_start":
             return f"trip {fields['trip']} has begun at {NAMES.get(fields['station'], 'no station')}"
         case "trip_end":
