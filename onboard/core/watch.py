@@ -89,7 +89,8 @@ def on_position(d: Draft, event: PositionReported) -> None:
     d.vehicle(track_origin=origin)
     d.set(meter=meter)
     if running.booking.trace and moved:
-        since_s = round(position.sampled_s - running.trip.span.started.boot_s)
+        # A fix on its way while the door opened was taken before the trip began.
+        since_s = max(0, round(position.sampled_s - running.trip.span.started.boot_s))
         point = (since_s, round(position.latitude * 1e5), round(position.longitude * 1e5))
         d.set(track=(*d.state.track, point))
         if len(d.state.track) >= d.policy.track_points_max:
