@@ -213,16 +213,20 @@ class Reactor:
         while (due_s := machine.next_deadline(self.state)) is not None and due_s <= self._clock.boot_s():
             await self.handle(DeadlineReached())
 
+    async def settle(self) -> None:
+        """Handle every event that waits, then everything that is due by now."""
+        while self._queue and not self._stopping:
+            with self._lock:
+                event = self._queue.popleft()
+            await self.handle(event)
+        await self.serve_deadlines()
+
     async def run(self) -> None:
         """Handle events and deadlines until ``stop``."""
         self._loop = asyncio.get_running_loop()
         while not self._stopping:
             self._wake.clear()
-            while self._queue and not self._stopping:
-                with self._lock:
-                    event = self._queue.popleft()
-                await self.handle(event)
-            await self.serve_deadlines()
+            await self.settle()
             due_s = machine.next_deadline(self.state)
             wait_s = IDLE_MAX_S if due_s is None else min(IDLE_MAX_S, self._clock.wait_s(due_s))
             with contextlib.suppress(TimeoutError):
