@@ -107,9 +107,11 @@ function eventText(event) {
 function eventRow(event) {
   const row = make("li", undefined, KEY_EVENTS.has(event.kind) ? "key" : BAD_EVENTS.has(event.kind) ? "bad" : "");
   const text = make("span", eventText(event));
+  // Before the box knows the time its stamps are a lower bound: no hour is better than a wrong one.
+  const timed = !["unset", "restored"].includes(event.clock_quality);
   const late = event.received_s - event.at_s;
-  if (late > 10 && event.clock_quality !== "unset") text.append(" ", make("small", `(+${age(late)})`));
-  row.append(make("time", timeOf(event.at_s)), text);
+  if (timed && late > 10) text.append(" ", make("small", `(+${age(late)})`));
+  row.append(make("time", timed ? timeOf(event.at_s) : "––:––:––"), text);
   return row;
 }
 
@@ -119,7 +121,8 @@ async function showEvents() {
   seen.events.push(...page.events);
   seen.after = page.next;
   seen.events = seen.events.slice(-20 * TIMELINE_ROWS);
-  const mine = seen.events.filter((event) => event.vehicle === seen.car).slice(-TIMELINE_ROWS).reverse();
+  // A piece of a route is for the map; here it would push out what happened.
+  const mine = seen.events.filter((event) => event.vehicle === seen.car && event.kind !== "track").slice(-TIMELINE_ROWS).reverse();
   at("timeline").replaceChildren(...(mine.length ? mine.map(eventRow) : [make("li", word("no_events"), "quiet")]));
 }
 
