@@ -1,8 +1,8 @@
 """A whole box and a whole endpoint in one process and in virtual time: what a recording is played through.
 
 The box is ``onboard.box.Box`` with its store on disk; the endpoint's ingest works on a database of its own. Between
-them go the very bytes that a broker would carry. Only three things are not a car's: the clock, which is moved by hand; the
-carrier, which is a queue; and the door, whose latch obeys the real interlock without wires.
+them go the very bytes that a broker would carry. Only three things are not a car's: the clock, which is moved by hand;
+the carrier, which is a queue; and the door, whose latch obeys the real interlock without wires.
 """
 
 from __future__ import annotations
