@@ -27,9 +27,7 @@ KINDS_MAX: Final = 64
 
 KNOT_MPS: Final = 1852 / 3600
 DAY_MS: Final = 86_400_000
-
-_BREAK = re.compile(rb"[^ -#%-~]")
-"""What ends a sentence: the next ``$``, a line end, or any byte that is no printable ASCII."""
+_BREAK = re.compile(rb"[^ -#%-~]")  # what ends a sentence: ``$``, a line end, any byte that is no printable ASCII
 _HEX = re.compile(rb"[0-9A-Fa-f]{2}")
 _ADDRESS = re.compile(r"P[A-Z0-9]{3,}|[A-Z]{2}[A-Z0-9]{3}")
 _ANGLE = re.compile(r"\d{4,6}\.\d*")
@@ -43,8 +41,7 @@ _USED: Final[dict[str, tuple[int, ...]]] = {
 }
 """Fields that count, by kind. The parser sees no other: a broken field that nobody reads must not cost a fix."""
 
-_SIMULATED: Final = 8
-_ESTIMATED: Final = (6, 7)
+_ESTIMATED, _SIMULATED = (6, 7), 8
 """GGA quality: 0 none, 1 to 5 measured, 6 dead reckoning, 7 typed in, 8 simulator."""
 
 

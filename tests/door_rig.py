@@ -192,3 +192,31 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, f"waited in vain for {what}"
         time.sleep(0.005)
+
+
+class StuckPin(MockPin):  # type: ignore[misc]  # gpiozero has no type information
+    """A line that stays high once it was driven high."""
+
+    def _set_state(self, value: float) -> None:
+        super()._set_state(value or self._state)
+
+
+class DeadPin(MockPin):  # type: ignore[misc]  # gpiozero has no type information
+    """A line whose driver fails when it is switched on."""
+
+    def _set_state(self, value: float) -> None:
+        if value:
+            raise OSError(5, "the chip does not answer")
+        super()._set_state(value)
+
+
+class StutteringPin(MockPin):  # type: ignore[misc]  # gpiozero has no type information
+    """A line whose driver fails the first time it is switched off again, and then works."""
+
+    stuttered = False
+
+    def _set_state(self, value: float) -> None:
+        if not value and self._state and not self.stuttered:
+            self.stuttered = True
+            raise OSError(5, "the chip does not answer")
+        super()._set_state(value)

@@ -27,7 +27,7 @@ from onboard.core.events import (
     SignalsReported,
 )
 from onboard.core.policy import Policy
-from tests.door_rig import SETTINGS, Bench, LiveDoor, VirtualClock, served, wait_until
+from tests.door_rig import SETTINGS, Bench, DeadPin, LiveDoor, StuckPin, StutteringPin, VirtualClock, served, wait_until
 
 UNLOCK, LOCK, DRIVER, PASSENGER, LATCH, BUTTON_PIN, LED, BUZZER = 17, 27, 5, 6, 13, 19, 20, 21
 
@@ -319,34 +319,6 @@ def test_an_answer_that_nobody_could_give_in_time_is_not_given_late(bench: Bench
 
 
 # Pins that fail, and ways out
-
-
-class StuckPin(MockPin):  # type: ignore[misc]  # gpiozero has no type information
-    """A line that stays high once it was driven high."""
-
-    def _set_state(self, value: float) -> None:
-        super()._set_state(value or self._state)
-
-
-class DeadPin(MockPin):  # type: ignore[misc]  # gpiozero has no type information
-    """A line whose driver fails when it is switched on."""
-
-    def _set_state(self, value: float) -> None:
-        if value:
-            raise OSError(5, "the chip does not answer")
-        super()._set_state(value)
-
-
-class StutteringPin(MockPin):  # type: ignore[misc]  # gpiozero has no type information
-    """A line whose driver fails the first time it is switched off again, and then works."""
-
-    stuttered = False
-
-    def _set_state(self, value: float) -> None:
-        if not value and self._state and not self.stuttered:
-            self.stuttered = True
-            raise OSError(5, "the chip does not answer")
-        super()._set_state(value)
 
 
 @pytest.mark.parametrize(

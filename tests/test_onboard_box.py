@@ -24,7 +24,6 @@ from onboard.box import Box, Devices, NoDoor, Setting
 from onboard.config import parse_config
 from onboard.console import LINE_MAX, Console, ask
 from onboard.core.commands import Action, Actuate, Pattern
-from onboard.core.records import ListAccepted
 from onboard.mail import Identity
 from onboard.notify import Notifier
 from tests.document_rig import BOX, BOX_V, CAR, CLOUD, KEYS, LIST, ROOT, ROOTS
@@ -86,10 +85,9 @@ def test_a_running_box_answers_status_takes_a_list_and_copies_its_store(tmp_path
         before = await question(tmp_path, {"command": "status"})
         assert (before["vehicle"], before["state"], before["list_version"]) == (CAR, "available", 0)
         await box.mail.receive(Topic.LIST, encode_reservation_list(LIST, CLOUD, BOX_V.public))
-        for _ in range(500):
+        after = before
+        while not after["list_version"]:
             after = await question(tmp_path, {"command": "status"})
-            if after["list_version"]:
-                break
         assert after["list_version"] == LIST.version
         answer = await question(tmp_path, {"command": "store_copy", "destination": str(tmp_path / "copy.db")})
         assert answer == {"ok": True}
@@ -111,8 +109,7 @@ def test_what_a_box_wrote_is_there_after_a_restart(tmp_path: Path) -> None:
 
     async def again(box: Box) -> None:
         assert box.reactor.state.kept.grants.listed == LIST
-        assert box.reactor.state.kept.outbox.last_seq == 3
-        assert ListAccepted(LIST.version)
+        assert box.reactor.state.kept.outbox.last_seq == 3, "two boots and one accepted list"
 
     with_box(tmp_path, listed)
     with_box(tmp_path, again)
