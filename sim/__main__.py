@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
 from sim.clock import ScaledClock, add_clock_arguments
-from sim.processes import die_with, sweep
+from sim.processes import die_with, interrupt_once, sweep
 
 # Each command imports what it needs: the sweeper must stand before anything else is up.
 
@@ -39,18 +40,27 @@ def main(argv: list[str] | None = None) -> int:
     broom.set_defaults(run=lambda args: sweep(args.dir))
 
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["demo"]:
-        from sim.demo import main as demo  # noqa: PLC0415 -- see above
-
-        return demo(arguments[1:])
-    if arguments[:1] == ["replay"]:
-        from sim.replay import main as replay  # noqa: PLC0415 -- see above
-
-        return replay(arguments[1:])
+    if arguments and arguments[0] in ("demo", "replay"):
+        return _play(arguments[0], arguments[1:])
     args = parser.parse_args(arguments)
     if "parent" in args:
         die_with(args.parent)
     return int(args.run(args))
+
+
+def _play(what: str, arguments: list[str]) -> int:
+    """Play the demo or a replay, which read their arguments themselves."""
+    interrupt_once()
+    try:
+        die_with(os.getppid())
+        if what == "demo":
+            from sim.demo import main as play  # noqa: PLC0415 -- see above
+        else:
+            from sim.replay import main as play  # noqa: PLC0415 -- see above
+        return play(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. Nothing is left running.\n")
+        return 130
 
 
 def _car(args: argparse.Namespace) -> int:

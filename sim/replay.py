@@ -12,7 +12,6 @@ import asyncio
 import heapq
 import json
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -38,7 +37,6 @@ from onboard.__main__ import BUILD_S
 from onboard.core.events import PositionReported, Signal
 from onboard.core.trip import Standing, standing
 from sim.lab import DAY_S, TURN_S, VEHICLE, Lab
-from sim.processes import die_with, interrupt_once
 
 LEAD_S: Final = 5.0
 """From the tap to the beginning of the recordings."""
@@ -63,8 +61,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object with stable keys")
     parser.add_argument("--keep", type=Path, help="an empty folder for the databases, kept afterwards")
     args = parser.parse_args(argv)
-    interrupt_once()
-    die_with(os.getppid())
     logging.basicConfig(level=logging.ERROR)
     try:
         model = CarModel.load(args.car)
@@ -76,8 +72,6 @@ def main(argv: list[str]) -> int:
     except (ModelError, RecordingError, AuthorityError, ValueError, OSError) as error:
         sys.stderr.write(f"amibox replay: {error}\n")
         return 2
-    except KeyboardInterrupt:
-        return 130
     if args.json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
     else:

@@ -18,14 +18,28 @@ CARD: Final = "04a1b2c3d4e5f6"
 LOOK_S: Final = 0.12
 """Real seconds between two looks at car and cloud."""
 CARD_HELD_S: Final = 0.5
-BREATH_S: Final = 0.7
-"""A pause in which a person can read a line."""
 STEP_S: Final = 20.0
 """Longest wait for anything that should happen at once."""
 TAP_MAX_MS: Final = 1000
 """A person at a door waits no longer; typically it is 200 to 300 ms, the reader's polling among them."""
 DISTANCE_OFF_MAX_M: Final = 150
 """The odometer has steps of 100 m, and each end of a trip may lie just before one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the story is told: how long the network fails, from which part of the road on, in real seconds.
+
+    ``breath_s`` is a pause in which a person can read a line.
+    """
+
+    outage_s: float
+    outage_from: float
+    breath_s: float
+
+
+PACE: Final = Pace(outage_s=20.0, outage_from=0.45, breath_s=0.7)
+FAST: Final = Pace(outage_s=8.0, outage_from=0.85, breath_s=0.1)
 
 
 @dataclass(slots=True)
@@ -44,13 +58,13 @@ class Found:
 class Story:
     """Tells it on ``screen``. RuntimeError, naming what was waited for, where it doesn't go on."""
 
-    def __init__(self, town: Town, screen: Screen, *, outage_s: float, outage_from: float) -> None:
+    def __init__(self, town: Town, screen: Screen, pace: Pace) -> None:
         self._town = town
         self._screen = screen
-        self._outage_s = outage_s
-        self._outage_from = outage_from
+        self._pace = pace
         self._broker_up = True
         self._after = 0
+        self._kinds: set[str] = set()
         self._cut_s = 0.0
         self.found = Found()
 
@@ -110,12 +124,14 @@ class Story:
         truth = self._town.car.do("status")
         start_m = truth["odometer_m"]
         self._do("drive", "drives off", to=HEDE.id)
-        far_m = truth["route_m"] * self._outage_from
+        far_m = truth["route_m"] * self._pace.outage_from
         self._until("the middle of the road", lambda: self._truth()["at_m"] >= far_m, 90)
         self._town.stop_broker()
         self._cut_s, self._broker_up = time.monotonic(), False
         self._screen.heading("The network fails")
-        self._say("demo", f"the broker is stopped: for {self._outage_s:.0f} s nothing passes between car and cloud")
+        self._say(
+            "demo", f"the broker is stopped: for {self._pace.outage_s:.0f} s nothing passes between car and cloud"
+        )
         self._until("the car to arrive", lambda: self._truth()["arrived"], 90)
         truth = self._town.car.do("switch_off")
         self.found.driven_m = truth["odometer_m"] - start_m
@@ -137,7 +153,7 @@ class Story:
         self._say("cloud", f"knows nothing of that: {still}")
 
     def _network_returns(self) -> None:
-        rest_s = self._cut_s + self._outage_s - time.monotonic()
+        rest_s = self._cut_s + self._pace.outage_s - time.monotonic()
         until_s = time.monotonic() + rest_s
         while time.monotonic() < until_s:
             self._pass_time()
@@ -182,7 +198,7 @@ class Story:
         return float(moments[outcome] - tapped_s) * 1000
 
     def _breathe(self) -> None:
-        until_s = time.monotonic() + BREATH_S
+        until_s = time.monotonic() + self._pace.breath_s
         while time.monotonic() < until_s:
             self._pass_time()
 
@@ -195,17 +211,7 @@ class Story:
 
     def _look_until(self, kind: str) -> None:
         """Wait until the cloud has shown a row of this kind."""
-        first = self._after
-        seen: list[str] = []
-
-        def arrived() -> bool:
-            page = self._town.web.get(f"events?after={first}")
-            seen[:] = [event["kind"] for event in page["events"]]
-            return kind in seen
-
-        if kind not in self._kinds:
-            self._until(f"{kind} in the cloud", arrived)
-        self._show_events()
+        self._until(f"{kind} in the cloud", lambda: kind in self._kinds)
 
     def _pass_time(self) -> None:
         self._town.check()
@@ -213,14 +219,12 @@ class Story:
         self._show_events()
         time.sleep(LOOK_S)
 
-    _kinds: frozenset[str] = frozenset()
-
     def _show_events(self) -> None:
         """Show the rows that came to the cloud since the last look."""
         page = self._town.web.get(f"events?after={self._after}&limit=500")
         self._after = page["next"]
         for event in page["events"]:
-            self._kinds |= {event["kind"]}
+            self._kinds.add(event["kind"])
             words = describe(event)
             if words is None:
                 continue

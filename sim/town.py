@@ -26,6 +26,7 @@ from sim.processes import Child, Sweeper
 from sim.route import BAZOUGES_HEDE, NAMES
 
 VEHICLE: Final = "ami-7"
+PARENT_MAX: Final = 70
 CLOUD_USER: Final = "cloud"
 START_S: Final = 20.0
 """Longest wait for a process to answer; a Raspberry Pi 3 takes some seconds."""
@@ -169,7 +170,9 @@ class Town:
         return self._folder
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="amibox-demo-"))
+        # The path of a Unix socket has at most 107 bytes.
+        parent = "/tmp" if len(tempfile.gettempdir()) > PARENT_MAX else None  # noqa: S108 -- mkdtemp makes it ours alone
+        self._folder = Path(tempfile.mkdtemp(prefix="amibox-demo-", dir=parent))
         try:
             self._sweeper = Sweeper(self._folder)
         except BaseException:
