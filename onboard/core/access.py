@@ -5,9 +5,11 @@
    its start, up to ``early_unlock_s``, only if no other window is open.
 3. A pass made after the list (``made_with_version`` above the list's) replaces the list's entry of its booking. Where
    two windows overlap, the newer grant wins. At or below the list's version a booking missing from the list is
-   cancelled, if it starts before the list's horizon.
-4. Staff, within their own time.
+   cancelled, if it starts before the list's horizon. The same driver's cards and other phones stay good for it.
+4. Staff, within their own time; afterwards by a pass with the service right.
 5. The last driver once more, for the charging cable, until somebody else opens.
+
+A booking whose rental is over opens nothing, so it stands in nobody's way either.
 
 Starts are tested against the earliest believable time, ends against the latest. A clock too weak for the test asks for
 a time proof; the commune may let a *listed* booking start instead, written down as unproven.
@@ -20,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from onboard.core.clock import Belief, ClockQuality, Instant, believe
 from onboard.core.events import CardCredential, Credential, PhoneCredential, RemoteCredential
-from onboard.core.grants import Assurance, BookingKind, CardGrant, Pass, Reservation, Rights
+from onboard.core.grants import Assurance, BookingKind, CardGrant, Pass, Reservation, Rights, StaffGrant
 from onboard.core.records import RentalKind
 from onboard.core.state import State
 
@@ -71,22 +73,41 @@ def credential_name(credential: Credential) -> str:
 
 
 def revoked(state: State, credential: Credential, now: Instant) -> bool:
-    """Tell whether the list takes this card, phone key or pass back. An undatable revocation counts."""
+    """Tell whether the list takes this card, phone key or pass back. An undatable revocation counts.
+
+    A phone that comes without its pass is held to the newest one it brought for the running rental (or the last).
+    """
+    match credential:
+        case CardCredential(ref=ref):
+            return taken_back(state, ref, now)
+        case PhoneCredential(key=key, grant=grant):
+            used = [p for p in newest_last(state) if p.phone_key == key and p.reservation_id == latest_booking(state)]
+            marks = [key, *([grant.id] if grant is not None else [p.id for p in used[-1:]])]
+            return any(taken_back(state, mark, now) for mark in marks)
+        case RemoteCredential():
+            return False
+
+
+def taken_back(state: State, what: bytes, now: Instant) -> bool:
+    """Tell whether the list revokes this phone key, card reference or pass id."""
     listed = state.kept.grants.listed
     if listed is None:
         return False
-    names: set[bytes] = set()
-    match credential:
-        case CardCredential(ref=ref):
-            names.add(ref)
-        case PhoneCredential(key=key, grant=grant):
-            names.add(key)
-            if grant is not None:
-                names.add(grant.id)
-        case RemoteCredential():
-            pass
     earliest_s = belief(state, now).earliest_s
-    return any(r.what in names and earliest_s <= r.until_s for r in listed.revoked)
+    return any(r.what == what and earliest_s <= r.until_s for r in listed.revoked)
+
+
+def newest_last(state: State) -> list[Pass]:
+    """Return the kept passes, the oldest version first."""
+    return sorted(state.kept.grants.passes, key=lambda p: (p.made_with_version, p.expires_s))
+
+
+def latest_booking(state: State) -> bytes | None:
+    """Return the id of the running rental's booking, or of the one whose driver may open once more."""
+    rental, last = state.kept.rental, state.last_driver
+    if rental is not None:
+        return rental.booking.id
+    return last.booking.id if last is not None else None
 
 
 def card_fault(state: State, cards: tuple[CardGrant, ...], credential: Credential) -> str | None:
@@ -114,45 +135,59 @@ def names(cards: tuple[CardGrant, ...], keys: tuple[bytes, ...], subject: bytes,
 
 
 def applies(state: State, grant: Pass) -> bool:
-    """Tell whether a pass says something that the list doesn't: it is newer, or lies beyond the list's horizon."""
+    """Tell whether a pass says something that the list doesn't: it is newer, or lies beyond what the list covers."""
     listed = state.kept.grants.listed
     if listed is None:
         return grant.made_with_version > state.kept.grants.version_floor
-    return grant.made_with_version > listed.version or grant.start_s >= listed.horizon_end_s
+    if grant.made_with_version > listed.version:
+        return True
+    return grant.start_s >= listed.horizon_end_s and all(r.id != grant.reservation_id for r in listed.reservations)
 
 
 def candidates(state: State) -> Iterator[Candidate]:
-    """Give every booking that holds: the list's, each replaced by its newest newer pass, and passes on their own."""
+    """Give every booking that holds: the list's, each replaced by its newest newer pass, and passes on their own.
+
+    Two phones of one driver hold a pass each: both give the newest one's terms, each until its own expiry.
+    """
     listed = state.kept.grants.listed
-    passes: dict[bytes, Pass] = {}
-    for grant in state.kept.grants.passes:
-        known = passes.get(grant.reservation_id)
-        if applies(state, grant) and (known is None or grant.made_with_version >= known.made_with_version):
-            passes[grant.reservation_id] = grant
-    for entry in listed.reservations if listed is not None else ():
-        if listed is not None and entry.id not in passes:
-            yield Candidate(entry, listed.version, min(entry.end_s, listed.horizon_end_s), listed=True)
     entries = {entry.id: entry for entry in listed.reservations} if listed is not None else {}
-    for identity, grant in passes.items():
-        booking = _from_pass(grant, entries.get(identity))
-        yield Candidate(booking, grant.made_with_version, min(grant.end_s, grant.expires_s), listed=False)
+    holding = [p for p in newest_last(state) if applies(state, p) and not taken_back(state, p.id, state.at)]
+    newest = {grant.reservation_id: grant for grant in holding}
+    for entry in entries.values():
+        if listed is not None and entry.id not in newest:
+            yield Candidate(entry, listed.version, min(entry.end_s, listed.horizon_end_s), listed=True)
+    for grant in holding:
+        terms = newest[grant.reservation_id]
+        if grant.driver == terms.driver:
+            booking = _from_pass(grant.phone_key, terms, entries.get(terms.reservation_id))
+            yield Candidate(booking, terms.made_with_version, min(terms.end_s, grant.expires_s), listed=False)
 
 
-def _from_pass(grant: Pass, entry: Reservation | None) -> Reservation:
-    kind = BookingKind.LOOP if grant.dropoff in (None, grant.pickup) else BookingKind.ONE_WAY
+def _from_pass(phone_key: bytes, terms: Pass, entry: Reservation | None) -> Reservation:
+    known = entry if entry is not None and entry.driver == terms.driver else None
     return Reservation(
-        id=grant.reservation_id,
-        start_s=grant.start_s,
-        end_s=grant.end_s,
-        pickup=grant.pickup,
-        dropoff=grant.dropoff,
-        kind=kind,
-        driver=grant.driver,
-        phone_keys=(grant.phone_key,),
-        cards=entry.cards if entry is not None else (),
-        rights=grant.rights,
-        trace=entry.trace if entry is not None else False,
+        id=terms.reservation_id,
+        start_s=terms.start_s,
+        end_s=terms.end_s,
+        pickup=terms.pickup,
+        dropoff=terms.dropoff,
+        kind=BookingKind.LOOP if terms.dropoff in (None, terms.pickup) else BookingKind.ONE_WAY,
+        driver=terms.driver,
+        phone_keys=(phone_key, *(known.phone_keys if known is not None else ())),
+        cards=known.cards if known is not None else (),
+        rights=terms.rights,
+        trace=known.trace if known is not None else False,
     )
+
+
+def on_newest_terms(state: State, booking: Reservation) -> Reservation:
+    """Return a running rental's booking with the window, places and rights that hold for it now.
+
+    Its driver, keys and cards stay those it was begun with: whoever is on the way gets in and out, whatever changed.
+    Taking that away is what a revocation is for.
+    """
+    held = next((c.booking for c in candidates(state) if c.booking.id == booking.id), booking)
+    return replace(held, driver=booking.driver, phone_keys=booking.phone_keys, cards=booking.cards)
 
 
 def is_driver(state: State, booking: Reservation, credential: Credential) -> bool:
@@ -178,8 +213,9 @@ def decide(state: State, credential: Credential, now: Instant, *, abandoned: boo
     if rental is not None and is_driver(state, rental.booking, credential):
         return Grant(1, rental.kind, rental.booking)
     verdict = _booking(state, credential, now)
-    if isinstance(verdict, Denial) and verdict.reason == "unknown":
-        verdict = _staff(state, credential, now)
+    if isinstance(verdict, Denial):
+        staff = _staff(state, credential, now)
+        verdict = staff if isinstance(staff, Grant) or verdict.reason == "unknown" else verdict
     if isinstance(verdict, Denial):
         reopened = _reopen(state, credential, now)
         if reopened is not None and rental is None:
@@ -228,12 +264,16 @@ def _window(
         return Denial("no_right")
     if booking.id in state.kept.ended:
         return Denial("rental_over")
-    rule = 2 if mine.listed else 3
     if time.quality < ClockQuality.GNSS:
-        return _unproven(state, mine, time)
+        return _unproven(state, mine, everything, time)
+    return _in_window(state, mine, everything, time)
+
+
+def _in_window(state: State, mine: Candidate, everything: tuple[Candidate, ...], time: Belief) -> Grant | Denial:
+    booking = mine.booking
     if time.latest_s > mine.last_s:
         return Denial("too_late" if time.latest_s > booking.end_s else "list_too_old")
-    others = [c for c in everything if c.booking.id != booking.id and _open(c, time)]
+    others = [c for c in everything if c.booking.id not in (booking.id, *state.kept.ended) and _open(c, time)]
     if any(c.version > mine.version for c in others):
         return Denial("superseded")
     if time.earliest_s < booking.start_s:
@@ -241,54 +281,72 @@ def _window(
             return Denial("too_early")
         if others:
             return Denial("other_window")
-    return Grant(rule, RentalKind.BOOKING, booking)
+    kind = RentalKind.STAFF if Rights.SERVICE in booking.rights else RentalKind.BOOKING
+    return Grant(2 if mine.listed else 3, kind, booking)
 
 
 def _open(candidate: Candidate, time: Belief) -> bool:
     return candidate.booking.start_s <= time.latest_s and time.earliest_s <= candidate.last_s
 
 
-def _unproven(state: State, mine: Candidate, time: Belief) -> Grant | Denial:
-    """Decide without a trustworthy clock: only if the commune allows it, only a listed booking, never a past one."""
-    if not (state.policy.unproven_start and mine.listed):
-        return Denial("clock_unproven")
+def _unproven(state: State, mine: Candidate, everything: tuple[Candidate, ...], time: Belief) -> Grant | Denial:
+    """Decide without a trustworthy clock: only if the commune allows it, only a listed booking, never a past one.
+
+    A real-time clock may be wrong, so it grants nothing by itself, but what it says must allow the start.
+    """
     if time.earliest_s > mine.last_s:
         return Denial("too_late")
-    early_s = mine.booking.start_s - state.policy.early_unlock_s
-    if time.quality is ClockQuality.RTC and not early_s <= time.best_s <= mine.last_s:
+    if not (state.policy.unproven_start and mine.listed):
         return Denial("clock_unproven")
+    if time.quality is ClockQuality.RTC:
+        as_read = Belief(time.best_s, time.best_s, time.best_s, time.quality)
+        if isinstance(_in_window(state, mine, everything, as_read), Denial):
+            return Denial("clock_unproven")
     return Grant(2, RentalKind.BOOKING, mine.booking, proven=False)
 
 
 def _staff(state: State, credential: Credential, now: Instant) -> Grant | Denial:
     """Rule 4."""
     listed = state.kept.grants.listed
-    time = belief(state, now)
+    verdict: Grant | Denial = Denial("unknown")
     for person in listed.staff if listed is not None else ():
-        if not names(person.cards, person.phone_keys, person.id, credential):
-            continue
-        fault = card_fault(state, person.cards, credential)
-        if fault is not None:
-            return Denial(fault)
-        proven = time.quality >= ClockQuality.GNSS
-        if not proven and not state.policy.unproven_start:
-            return Denial("clock_unproven")
-        if (time.latest_s if proven else time.earliest_s) > person.not_after_s:
-            return Denial("too_late")
-        return Grant(
-            4,
-            RentalKind.STAFF,
-            _staff_booking(person.id, person.not_after_s, person.cards, person.phone_keys, person.rights),
-            proven=proven,
-        )
-    return Denial("unknown")
+        if names(person.cards, person.phone_keys, person.id, credential):
+            verdict = _person(state, person, credential, now)
+            if isinstance(verdict, Grant):
+                break
+    return verdict
 
 
-def _staff_booking(
-    identity: bytes, end_s: int, cards: tuple[CardGrant, ...], keys: tuple[bytes, ...], rights: Rights
-) -> Reservation:
+def _person(state: State, person: StaffGrant, credential: Credential, now: Instant) -> Grant | Denial:
+    fault = card_fault(state, person.cards, credential)
+    if fault is not None:
+        return Denial(fault)
+    if Rights.DOOR not in person.rights:
+        return Denial("no_right")
+    time = belief(state, now)
+    proven = time.quality >= ClockQuality.GNSS
+    if (time.latest_s if proven else time.earliest_s) > person.not_after_s:
+        return Denial("too_late")
+    if not proven and not state.policy.unproven_start:
+        return Denial("clock_unproven")
+    return Grant(4, RentalKind.STAFF, _visit(person), proven=proven)
+
+
+def _visit(person: StaffGrant) -> Reservation:
     """Dress a member of staff's visit as a booking, so that every rule of the door holds for it alike."""
-    return Reservation(identity, 0, end_s, "", None, BookingKind.LOOP, identity[:8], keys, cards, rights, trace=False)
+    return Reservation(
+        id=person.id,
+        start_s=0,
+        end_s=person.not_after_s,
+        pickup="",
+        dropoff=None,
+        kind=BookingKind.LOOP,
+        driver=person.id[:8],
+        phone_keys=person.phone_keys,
+        cards=person.cards,
+        rights=person.rights,
+        trace=False,
+    )
 
 
 def _reopen(state: State, credential: Credential, now: Instant) -> Grant | None:

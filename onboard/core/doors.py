@@ -44,7 +44,14 @@ def move(d: Draft, action: Action, attempt: int = 1) -> None:
     """Give one pulse. Its outcome and a later report say what became of it."""
     number = d.state.doors.actuations + 1
     pending = Actuation(number, action, attempt, asked_s=d.boot_s)
-    d.doors(actuation=pending, actuations=number, armed_until_s=None, armed_needs_opening=False, touched_s=d.boot_s)
+    d.doors(
+        actuation=pending,
+        actuations=number,
+        armed_until_s=None,
+        armed_needs_opening=False,
+        touched_s=d.boot_s,
+        unasked_told=False,
+    )
     d.do(Actuate(number, action))
 
 
@@ -62,16 +69,20 @@ def ask_lock(d: Draft, by: str, *, finish: bool, inside: bool = False) -> tuple[
     if report is None:
         return False, "door_unknown"
     if is_open(report) or inside:
-        d.doors(
-            armed_until_s=d.boot_s + d.policy.lock_arm_s,
-            armed_by=by,
-            armed_finish=finish,
-            armed_needs_opening=not is_open(report),
-            touched_s=d.boot_s,
-        )
+        _arm(d, by, finish=finish)
         return True, "shut_the_door"
     _lock(d, by, finish=finish)
     return True, "locking"
+
+
+def _arm(d: Draft, by: str, *, finish: bool) -> None:
+    d.doors(
+        armed_until_s=d.boot_s + d.policy.lock_arm_s,
+        armed_by=by,
+        armed_finish=finish,
+        armed_needs_opening=not is_open(d.state.doors.report),
+        touched_s=d.boot_s,
+    )
 
 
 def _lock(d: Draft, by: str, *, finish: bool) -> None:
@@ -90,7 +101,8 @@ def on_settled(d: Draft, event: ActuationSettled) -> None:
     if pending is None or pending.number != event.actuation:
         return
     if event.outcome is ActuationOutcome.REFUSED:
-        _give_up(d, pending, event.reason, moved=False)
+        # This pulse was not given; an earlier one of the same wish was, and may have moved the latch.
+        _give_up(d, pending, event.reason, moved=pending.attempt > 1)
         return
     d.doors(actuation=replace(pending, settled_s=event.at_s))
 
@@ -166,9 +178,12 @@ def _settle_old(d: Draft, report: DoorReported) -> None:
 
 
 def _notice_unasked(d: Draft, before: DoorReported, report: DoorReported) -> None:
-    """Tell of a door that locked though nobody asked: the driver's next tap opens it again."""
+    """Tell, once a pulse, of a door that locked though nobody asked: the driver's next tap opens it again."""
     rental = d.kept.rental
-    if rental is not None and rental.trip is not None and report.locked is True and before.locked is False:
+    if rental is None or rental.trip is None or d.state.doors.unasked_told:
+        return
+    if report.locked is True and before.locked is False:
+        d.doors(unasked_told=True)
         d.record(Alert("locked_unasked", rental.number))
 
 
@@ -218,8 +233,10 @@ def _give_up(d: Draft, pending: Actuation, reason: str, *, moved: bool) -> None:
     if rental is None or trip is None:
         return
     if pending.action is Action.LOCK:
-        if trip.end is not None:
-            d.keep(rental=replace(rental, trip=replace(trip, end=None)))
+        d.keep(rental=replace(rental, trip=replace(trip, end=None)))
+        if reason == "door_open" and trip.end is not None:
+            # Opened once more behind the pulse (a forgotten bag): the wish still holds when it shuts.
+            _arm(d, trip.end.by, finish=trip.end.finish)
         return
     report = d.state.doors.report
     surely_shut = report is not None and report.locked is True and (not moved or _after(report, pending))
@@ -240,9 +257,14 @@ def on_left_open(d: Draft) -> None:
 
 
 def left_open_at_s(state: State) -> float | None:
-    """Return the boot time at which an unlocked, untouched car is warned about."""
+    """Return the boot time at which an untouched car is warned about that is not locked, rented or not.
+
+    In a trip a latch that can't be read counts as open; outside of one only a latch that says so.
+    """
     rental, doors = state.kept.rental, state.doors
-    if rental is None or rental.trip is None or doors.left_open_told or doors.report is None or doors.report.locked:
+    if doors.left_open_told or doors.report is None or doors.report.locked:
+        return None
+    if doors.report.locked is None and (rental is None or rental.trip is None):
         return None
     return doors.touched_s + state.policy.left_open_s
 
@@ -268,4 +290,4 @@ def take_over(d: Draft) -> None:
     if rental.trip is not None:
         rentals.end_trip(d, TripEndReason.ABANDONED)
     else:
-        rentals.end_rental(d, RentalEndReason.ABANDONED)
+        rentals.end_rental(d, RentalEndReason.TIME_OVER)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from onboard.core.clock import Instant, stamp
 from onboard.core.commands import Command, Pattern, Record, Reply, Show
 from onboard.core.policy import Policy
-from onboard.core.records import AccessDenied, FaultChanged, Recordable
-from onboard.core.state import Kept, State
+from onboard.core.records import AccessDenied, DocumentRefused, FaultChanged, Recordable
+from onboard.core.state import Kept, Share, State
 
-HOUR_S = 3600.0
+HOUR_S: Final = 3600.0
+STATUS_LEAST_S: Final = 2.0
+"""Least time between two statuses that a change asks for."""
 
 
 class Draft:
@@ -81,22 +83,24 @@ class Draft:
         if request:
             self.do(Reply(request, status, reason))
 
-    def refuse(self, credential: str, reason: str) -> None:
-        """Write a refusal down, or count it when this hour has had its share."""
-        refusals, bound = self.state.refusals, self.policy.refusals_per_hour_max
-        if self.boot_s - refusals.hour_from_s >= HOUR_S:
-            if refusals.counted:
-                self.record(AccessDenied("flood", "", refusals.counted))
-            refusals = replace(refusals, hour_from_s=self.boot_s, written=0, counted=0)
-        if refusals.written < bound:
-            self.record(AccessDenied(reason, credential))
-            refusals = replace(refusals, written=refusals.written + 1)
-        else:
-            refusals = replace(refusals, counted=refusals.counted + 1)
-        self.set(refusals=refusals)
+    def refuse(self, refusal: AccessDenied | DocumentRefused) -> None:
+        """Write a refusal down, or count it when this hour has had its share: nobody fills the store with them."""
+        share = self._this_hour(self.state.refusals)
+        if share.written == 0 and self.state.refusals.counted:
+            self.record(AccessDenied("flood", "", self.state.refusals.counted))
+        self.set(refusals=self._write(refusal, share))
+
+    def _this_hour(self, share: Share) -> Share:
+        return Share(hour_from_s=self.boot_s) if self.boot_s - share.hour_from_s >= HOUR_S else share
+
+    def _write(self, record: Recordable, share: Share) -> Share:
+        if share.written >= self.policy.refusals_per_hour_max:
+            return replace(share, counted=share.counted + 1)
+        self.record(record)
+        return replace(share, written=share.written + 1)
 
     def fault(self, part: str, detail: str, *, active: bool) -> None:
-        """Raise or clear a fault; only a change is written."""
+        """Raise or clear a fault; only a change is written, and of a part that flaps no more than the hour's share."""
         faults = dict(self.state.faults)
         if active == (part in faults):
             return
@@ -105,12 +109,15 @@ class Draft:
         else:
             del faults[part]
         self.set(faults=tuple(sorted(faults.items())))
-        self.record(FaultChanged(part, active, detail))
+        share = self._this_hour(self.state.fault_changes)
+        self.set(fault_changes=self._write(FaultChanged(part, active, detail), share))
         self.tell_status()
 
     def tell_status(self) -> None:
-        """Have a status sent soon."""
-        self.sending(status_at_s=min(self.state.sending.status_at_s, self.boot_s))
+        """Have a status sent soon; a flapping contact must not eat the SIM card's data."""
+        sending = self.state.sending
+        soon_s = max(self.boot_s, sending.status_sent_s + STATUS_LEAST_S)
+        self.sending(status_at_s=min(sending.status_at_s, soon_s))
 
     def finish(self) -> tuple[State, tuple[Command, ...]]:
         """Return the step's result: one commit first if anything must survive, then the commands in order."""

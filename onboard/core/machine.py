@@ -15,7 +15,8 @@ The rules, in prose
 5.  Nothing moves while the car moves. A running trip's driver can always lock: neither clock, network, list,
     revocation nor maintenance is asked.
 6.  The same phone or remote command gives the same answer again and never moves the relay twice.
-7.  Deadlines are part of the state: ``next_deadline`` names the earliest, every step first serves those that are due.
+7.  Deadlines are part of the state: ``next_deadline`` names the earliest, and every step serves those that are due
+    after its event: a report that confirms a pulse at the last moment saves a second pulse.
 
 An effect's result is a new event. If a commit fails, the state before the step holds and nothing of it is done.
 """
@@ -180,7 +181,9 @@ def _start(d: Draft, event: Started) -> None:
     d.vehicle(bus_since_s=d.boot_s)
     if trip is not None and running is not None:
         track_at_s = d.boot_s + d.policy.track_every_s if running.booking.trace else None
-        d.set(meter=trip.meter, progress_at_s=d.boot_s + d.policy.progress_every_s, track_at_s=track_at_s)
+        # What was driven since the last save and while the box was off is missing from the speed's integral.
+        meter = replace(trip.meter, speed_gaps=trip.meter.speed_gaps + 1) if trip.meter.speed_seen else trip.meter
+        d.set(meter=meter, progress_at_s=d.boot_s + d.policy.progress_every_s, track_at_s=track_at_s)
     if event.replaced_store is not None:
         d.record(StoreReplaced(event.replaced_store, event.replaced_reason))
     d.record(Booted(event.software, trip.number if trip is not None else 0))

@@ -61,8 +61,6 @@ class Policy:
     speed_gap_s: float = 2.0
     odometer_speed_mps: float = 33.4
     """Fastest believable odometer rise; the car's model sets it (120 km/h unless it says otherwise)."""
-    position_fresh_s: float = 900.0
-    """A fix this old still says where the car stands, if it hasn't moved since."""
     unbooked_movement_m: float = 100.0
 
     # Charging
@@ -88,5 +86,5 @@ class Policy:
     # Bounds
     passes_max: int = 64
     refusals_per_hour_max: int = 60
-    """Refusals written down in an hour; more are counted in one record."""
+    """Refusals written down in an hour; more are counted in one record. Changes of faults have the same bound."""
     remembered_commands_max: int = 256

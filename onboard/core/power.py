@@ -1,7 +1,8 @@
 """The 12 V battery: an AMI whose small battery is flat neither starts nor charges. Loads are shed in steps.
 
 A step is entered when the voltage stays below its mark for ``supply_hold_s``, and left when it stays the hysteresis
-above it. The box is never switched off during a trip.
+above it. A voltage that dances about a deeper mark still enters the step it never left. The box is never switched off
+during a rental.
 """
 
 from __future__ import annotations
@@ -35,9 +36,17 @@ def on_supply(d: Draft, event: SupplyReported) -> None:
         wanted = SupplyLevel.CRITICAL
     if wanted is supply.level:
         supply = replace(supply, pending=None)
-    elif wanted is not supply.pending:
+    elif supply.pending is None or _deeper(wanted, supply.level) != _deeper(supply.pending, supply.level):
         supply = replace(supply, pending=wanted, pending_since_s=d.boot_s)
+    else:
+        # The step nearest to the one in force is what the voltage called for all the time.
+        nearest = min if _deeper(wanted, supply.level) else max
+        supply = replace(supply, pending=nearest(wanted, supply.pending, key=_ORDER.index))
     d.set(supply=replace(supply, voltage_v=event.voltage_v))
+
+
+def _deeper(one: SupplyLevel, other: SupplyLevel) -> bool:
+    return _ORDER.index(one) > _ORDER.index(other)
 
 
 def due_s(state: State) -> float | None:

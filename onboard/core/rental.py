@@ -5,17 +5,19 @@ within the station's circle, or charging seen), anywhere by a second tap within 
 "finish", always under the commune's stricter rule, and for a locked car when booked time and grace are surely over. A
 visit of staff and a re-opening for the cable end with their lock.
 
-Billed is the first granted unlock to the last confirmed lock; an abandoned rental to its last standstill; one whose
-door never opened, nothing.
+Charging says that the car is back only if no fix says that it is far from there: a socket at a friend's house ends
+nothing. Billed is the first granted unlock to the last confirmed lock; an abandoned rental to its last standstill; one
+whose door never opened, nothing; a re-opening for the cable, nothing unless the car was driven.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from onboard.core import trip as trips
 from onboard.core.access import Grant, belief
-from onboard.core.clock import Span, length, save
+from onboard.core.clock import ClockQuality, Span, length, save, stamp
 from onboard.core.draft import Draft
 from onboard.core.events import Charging, Signal
 from onboard.core.records import (
@@ -30,7 +32,9 @@ from onboard.core.records import (
 )
 from onboard.core.state import LastDriver, Rental, State, Trip
 
-ENDED_MAX = 64
+ELSEWHERE_M: Final = 1000.0
+"""A fix this far from the return station is no receiver's error: whatever charges there, the car isn't back."""
+ENDED_MAX: Final = 64
 """Bookings remembered as over; a list names fewer for one car in the time that a booking may still be tried."""
 
 
@@ -47,10 +51,7 @@ def begin(d: Draft, grant: Grant, credential: str) -> None:
         rental = replace(rental, trip=trip, trips=rental.trips + 1)
     d.keep(rental=rental, trips=number)
     last = d.state.last_driver
-    if grant.rule == 5 and last is not None:
-        d.set(last_driver=replace(last, used=True))
-    elif rental.kind is RentalKind.BOOKING:
-        d.set(last_driver=None)
+    d.set(last_driver=replace(last, used=True) if grant.rule == 5 and last is not None else None)
     station = trips.station_at(d.state, d.boot_s)
     d.record(
         TripStarted(
@@ -134,6 +135,8 @@ def _why_over(d: Draft, reason: TripEndReason, *, finish: bool) -> RentalEndReas
     if reason is TripEndReason.ABANDONED:
         return RentalEndReason.ABANDONED
     if reason is TripEndReason.NOT_OPENED:
+        if rental.kind is RentalKind.REOPEN and d.state.last_driver is not None:
+            d.set(last_driver=replace(d.state.last_driver, used=False))
         return RentalEndReason.NOT_OPENED if rental.trips == 1 else None
     if rental.kind is not RentalKind.BOOKING:
         return RentalEndReason.STAFF_DONE if rental.kind is RentalKind.STAFF else RentalEndReason.FINISHED
@@ -145,23 +148,38 @@ def _why_over(d: Draft, reason: TripEndReason, *, finish: bool) -> RentalEndReas
         station = trips.station_at(d.state, d.boot_s)
         if station is not None and station.id == rental.booking.return_station:
             return RentalEndReason.AT_DROPOFF
-        if d.state.vehicle.charging in (Charging.CHARGING, Charging.FULL):
+        if d.state.vehicle.charging in (Charging.CHARGING, Charging.FULL) and may_be_returned(d):
             return RentalEndReason.CHARGING
     return RentalEndReason.TIME_OVER if time_over(d.state) else None
 
 
+def may_be_returned(d: Draft) -> bool:
+    """Tell whether no good fix says that the car is elsewhere than at the running rental's return station."""
+    rental, place = d.kept.rental, trips.parked_position(d.state, d.boot_s)
+    home = [s for s in d.policy.stations if rental is not None and s.id == rental.booking.return_station]
+    return place is None or all(trips.distance_m(place, s.latitude, s.longitude) <= ELSEWHERE_M for s in home)
+
+
 def time_over(state: State) -> bool:
-    """Tell whether the running rental's booked time and grace are surely over."""
+    """Tell whether the running rental's booked time and grace are surely over. A visit has no booked time to keep."""
     rental = state.kept.rental
     if rental is None:
         return False
-    return surely_s(state) > rental.booking.end_s + state.policy.grace_s
+    return rental.kind is not RentalKind.BOOKING or surely_s(state) > rental.booking.end_s + state.policy.grace_s
 
 
 def surely_s(state: State) -> float:
-    """Return the Unix time that surely is over; best known where the commune accepts an unproven clock."""
-    time = belief(state, state.at)
-    return time.best_s if state.policy.unproven_start else time.earliest_s
+    """Return the Unix time that surely is over; best known where the commune accepts an unproven clock.
+
+    Where the rental began at a good time, what it lasted since says so too: after a power cut without a clock a car
+    locked in mid-rental does not stay taken for ever.
+    """
+    time, rental = belief(state, state.at), state.kept.rental
+    sure_s = time.best_s if state.policy.unproven_start else time.earliest_s
+    if rental is None or rental.span.started.quality < ClockQuality.GNSS or time.quality >= ClockQuality.GNSS:
+        return sure_s
+    at = stamp(state.kept.floor_s, state.anchor, state.at)
+    return max(sure_s, rental.span.started.wall_s + length(rental.span, at, state.boot_epoch)[0])
 
 
 def end_rental(d: Draft, reason: RentalEndReason) -> None:
@@ -172,7 +190,8 @@ def end_rental(d: Draft, reason: RentalEndReason) -> None:
     place = trips.parked_position(d.state, d.boot_s)
     station = trips.station_at(d.state, d.boot_s)
     name = station.id if station else None
-    billed = rental.kind is RentalKind.BOOKING and reason is not RentalEndReason.NOT_OPENED
+    booked = rental.kind is RentalKind.BOOKING and reason is not RentalEndReason.NOT_OPENED
+    billed = booked or (rental.kind is RentalKind.REOPEN and rental.overdue_told)
     d.record(
         RentalEnded(
             rental=rental.number,
@@ -189,12 +208,14 @@ def end_rental(d: Draft, reason: RentalEndReason) -> None:
     )
     d.record(Parked(name, place.latitude if place else None, place.longitude if place else None))
     d.keep(rental=None)
-    if billed:
-        d.keep(ended=(*d.kept.ended, rental.booking.id)[-ENDED_MAX:])
+    if booked:
+        # Ended by its time, a booking may have been made longer where the box can't hear of it: the window decides.
+        if reason is not RentalEndReason.TIME_OVER:
+            d.keep(ended=(*d.kept.ended, rental.booking.id)[-ENDED_MAX:])
         if reason is not RentalEndReason.ABANDONED:
             d.set(last_driver=LastDriver(rental.booking, d.boot_s))
-        if d.state.vehicle.charging not in (Charging.CHARGING, Charging.FULL):
-            d.set(plug_in_by_s=d.boot_s + d.policy.plug_in_grace_s)
+    if d.state.vehicle.charging not in (Charging.CHARGING, Charging.FULL):
+        d.set(plug_in_by_s=d.boot_s + d.policy.plug_in_grace_s)
     d.tell_status()
 
 

@@ -19,8 +19,8 @@ from onboard.core.events import (
     RemoteCredential,
 )
 from onboard.core.grants import Pass
-from onboard.core.records import DocumentRefused, DoorReopened, ListAccepted, RentalEndReason
-from onboard.core.state import Grants, State
+from onboard.core.records import AccessDenied, DocumentRefused, DoorReopened, ListAccepted, RentalEndReason
+from onboard.core.state import Grants
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
 """Refusals that pass by themselves: the light says try again, not no."""
@@ -29,7 +29,6 @@ _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too
 def on_access(d: Draft, event: AccessRequested) -> None:
     """Answer a person, whichever way they came."""
     who = event.credential
-    d.doors(touched_s=d.boot_s, left_open_told=False)
     known = _answered(d, who)
     if known is not None:
         d.reply(event.request, *known)
@@ -53,6 +52,8 @@ def _driver(d: Draft, event: AccessRequested) -> None:
     running = d.kept.rental
     if running is None:
         return
+    # Only the driver's hand counts as one: a stranger who taps at an abandoned car must not keep it blocked.
+    d.doors(touched_s=d.boot_s, left_open_told=False)
     report = doors.fresh_report(d.state, d.boot_s)
     locked = report is not None and report.locked is True
     if event.intent is Intent.LOCK or (event.intent is Intent.TAP and running.trip is not None and not locked):
@@ -72,7 +73,7 @@ def _within_finish_tap(d: Draft) -> bool:
 def _just_finished(d: Draft, event: AccessRequested) -> bool:
     """Answer the habitual second tap at a rental that the lock already ended: done, and the door stays shut."""
     last = d.state.last_driver
-    if event.intent is not Intent.TAP or last is None or last.used or not _within_finish_tap(d):
+    if event.intent is not Intent.TAP or last is None or not _within_finish_tap(d):
         return False
     if not access.is_driver(d.state, last.booking, event.credential):
         return False
@@ -82,13 +83,14 @@ def _just_finished(d: Draft, event: AccessRequested) -> bool:
 
 
 def _lock(d: Draft, event: AccessRequested, *, finish: bool) -> None:
-    running = d.kept.rental
+    running, report = d.kept.rental, doors.fresh_report(d.state, d.boot_s)
     if running is not None and running.trip is None:
         if finish:
             _finish(d, event)
-        else:
+            return
+        if report is None or report.locked is not False:
             _answer(d, event, "granted", "locked")
-        return
+            return
     accepted, word = doors.ask_lock(d, access.credential_name(event.credential), finish=finish)
     if not accepted:
         _deny(d, event, word)
@@ -109,18 +111,13 @@ def _unlock(d: Draft, event: AccessRequested) -> None:
         _deny(d, event, "busy")
         return
     still = trips.standing(d.state.vehicle, d.policy, d.boot_s) is not trips.Standing.MOVING
-    left = doors.abandoned(_before_touch(d), d.boot_s)
+    left = doors.abandoned(d.state, d.boot_s)
     verdict = access.decide(d.state, event.credential, d.now, abandoned=left, still=still)
     match verdict:
         case Denial(reason=reason):
             _deny(d, event, reason)
         case Grant():
             _open(d, event, verdict)
-
-
-def _before_touch(d: Draft) -> State:
-    """Return the state with the doors as nobody had touched them: this very tap must not count as a touch."""
-    return replace(d.state, doors=replace(d.state.doors, touched_s=d.before.doors.touched_s))
 
 
 def _open(d: Draft, event: AccessRequested, grant: Grant) -> None:
@@ -141,7 +138,7 @@ def _open(d: Draft, event: AccessRequested, grant: Grant) -> None:
 
 def on_cards_refused(d: Draft, event: CardsRefused) -> None:
     """Tell the person at the reader what to do differently."""
-    d.refuse("card", event.reason)
+    d.refuse(AccessDenied(event.reason, "card"))
     patterns = {"two_cards": Pattern.ONE_CARD, "unreadable": Pattern.TRY_AGAIN}
     d.show(patterns.get(event.reason, Pattern.DENIED))
 
@@ -150,7 +147,7 @@ def on_button(d: Draft) -> None:
     """Arm the lock for whoever pressed the button inside: no credential, a dead phone must not matter."""
     accepted, word = doors.ask_lock(d, "button", finish=False, inside=True)
     if not accepted:
-        d.refuse("button", word)
+        d.refuse(AccessDenied(word, "button"))
     d.show(Pattern.GRANTED if accepted else Pattern.TRY_AGAIN)
 
 
@@ -159,27 +156,36 @@ def on_list(d: Draft, event: ListReceived) -> None:
     listed, grants = event.listed, d.kept.grants
     current = max(grants.version_floor, grants.listed.version if grants.listed is not None else 0)
     if listed.vehicle != d.kept.vehicle:
-        d.record(DocumentRefused("list", "wrong_vehicle"))
+        d.refuse(DocumentRefused("list", "wrong_vehicle"))
         return
     if listed.version <= current and not (grants.listed is None and listed.version == current):
         if listed.version < current:
-            d.record(DocumentRefused("list", "version_too_low"))
+            d.refuse(DocumentRefused("list", "version_too_low"))
         return
-    newer = (p for p in grants.passes if p.made_with_version > listed.version or p.start_s >= listed.horizon_end_s)
-    d.keep(
-        grants=replace(grants, listed=listed, version_floor=listed.version, passes=tuple(newer)),
-        floor_s=max(d.kept.floor_s, float(listed.issued_at_s)),
-    )
-    running = d.kept.rental
-    entry = next((r for r in listed.reservations if running is not None and r.id == running.booking.id), None)
-    if running is not None and entry is not None:
-        d.keep(rental=replace(running, booking=entry, overdue_told=False))
+    floor_s = max(d.kept.floor_s, float(listed.issued_at_s))
+    d.keep(grants=replace(grants, listed=listed, version_floor=listed.version), floor_s=floor_s)
+    # The passes of who is in the car stay: a revocation names a pass.
+    latest = access.latest_booking(d.state)
+    passes = tuple(p for p in grants.passes if access.applies(d.state, p) or p.reservation_id == latest)
+    d.keep(grants=replace(d.kept.grants, passes=passes))
+    _renew_terms(d)
     d.record(ListAccepted(listed.version))
     d.tell_status()
 
 
+def _renew_terms(d: Draft) -> None:
+    """Have the running rental follow its booking: longer, shorter, to another station."""
+    running = d.kept.rental
+    if running is None:
+        return
+    booking = access.on_newest_terms(d.state, running.booking)
+    if booking != running.booking:
+        later = booking.end_s > running.booking.end_s
+        d.keep(rental=replace(running, booking=booking, overdue_told=running.overdue_told and not later))
+
+
 def _deny(d: Draft, event: AccessRequested, reason: str) -> None:
-    d.refuse(access.credential_name(event.credential), reason)
+    d.refuse(AccessDenied(reason, access.credential_name(event.credential)))
     d.show(Pattern.TRY_AGAIN if reason in _TRY_AGAIN else Pattern.DENIED)
     _answer(d, event, "denied", reason)
 
@@ -240,3 +246,4 @@ def _keep_pass(d: Draft, grants: Grants, brought: Pass) -> None:
     passes = (*grants.passes, brought)[-d.policy.passes_max :]
     floor_s = max(d.kept.floor_s, float(brought.issued_at_s))
     d.keep(grants=replace(grants, passes=passes), floor_s=floor_s)
+    _renew_terms(d)

@@ -69,6 +69,7 @@ class Rental:
     """First unlock to last confirmed lock."""
     billable_basis: str = "boot"
     overdue_told: bool = False
+    """Told that it outlasts its booking; or, for a re-opening, that it is driven away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,10 @@ class Doors:
     armed_finish: bool = False
     armed_needs_opening: bool = False
     touched_s: float = 0.0
-    """Boot time at which somebody last used a door, a card or the wheel."""
+    """Boot time at which the door was last moved or asked by its driver, or the car driven."""
     left_open_told: bool = False
+    unasked_told: bool = False
+    """A lock that nobody asked for was told since the last pulse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,9 @@ class Sending:
     resend_at_s: float | None = None
     attempts: int = 0
     status_at_s: float = 0.0
+    status_sent_s: float = float("-inf")
     heard_at_s: float = 0.0
+    """Boot time of the last acknowledgement, or since when one is waited for."""
     lost_told: bool = False
 
 
@@ -193,8 +198,8 @@ class Supply:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
-    """Refusals of this hour: beyond the bound they are counted, not written."""
+class Share:
+    """What this hour wrote of a chatty kind of record: beyond the bound it is counted, not written."""
 
     hour_from_s: float = 0.0
     written: int = 0
@@ -217,7 +222,8 @@ class State:
     last_driver: LastDriver | None = None
     sending: Sending = Sending()
     supply: Supply = Supply()
-    refusals: Refusals = Refusals()
+    refusals: Share = Share()
+    fault_changes: Share = Share()
     faults: tuple[tuple[str, str], ...] = ()
     plug_in_by_s: float | None = None
     meter: Meter = Meter()

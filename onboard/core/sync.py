@@ -1,7 +1,8 @@
 """The way of a record to the cloud. The outbox is the table of records; only the cloud's own acknowledgement frees one.
 
 Batches go out in order, at most ``batches_unacknowledged_max`` unacknowledged. On every connect, and on a timer with
-back-off, everything from the last acknowledgement on is sent again: the carrier may lose, double and reorder.
+back-off, everything from the last acknowledgement on is sent again: the carrier may lose, double and reorder. The way
+is lost when nothing connects, or nothing is acknowledged though something waits for it, for ``comms_lost_s``.
 """
 
 from __future__ import annotations
@@ -27,24 +28,27 @@ def unsent(state: State) -> bool:
 
 def due_s(state: State) -> float | None:
     """Return the next boot time at which something is to be sent or told."""
-    sending, policy = state.sending, state.policy
-    if not sending.connected:
-        return None if sending.lost_told else sending.heard_at_s + policy.comms_lost_s
-    times = [sending.status_at_s]
-    if unsent(state):
-        times.append(state.at.boot_s)
-    if sending.resend_at_s is not None:
-        times.append(sending.resend_at_s)
-    return min(times)
+    sending = state.sending
+    times = [_lost_at_s(state)]
+    if sending.connected:
+        times += [sending.status_at_s, sending.resend_at_s, state.at.boot_s if unsent(state) else None]
+    return min((t for t in times if t is not None), default=None)
+
+
+def _lost_at_s(state: State) -> float | None:
+    sending = state.sending
+    if sending.lost_told or (sending.connected and not sending.batches):
+        return None
+    return sending.heard_at_s + state.policy.comms_lost_s
 
 
 def on_due(d: Draft) -> None:
-    """Send again what nobody acknowledged, send what is new, send the status."""
-    sending = d.state.sending
+    """Tell of a lost way; send again what nobody acknowledged, send what is new, send the status."""
+    sending, lost_at_s = d.state.sending, _lost_at_s(d.state)
+    if lost_at_s is not None and d.boot_s >= lost_at_s:
+        d.sending(lost_told=True)
+        d.record(CommsChanged(lost=True))
     if not sending.connected:
-        if not sending.lost_told and d.boot_s >= sending.heard_at_s + d.policy.comms_lost_s:
-            d.sending(lost_told=True)
-            d.record(CommsChanged(lost=True))
         return
     if sending.resend_at_s is not None and d.boot_s >= sending.resend_at_s:
         _rewind(d, sending.acked_seq, sending.attempts + 1)
@@ -53,9 +57,11 @@ def on_due(d: Draft) -> None:
         to_seq = min(sending.sent_seq + d.policy.batch_events_max, d.kept.outbox.last_seq)
         d.do(PublishBatch(sending.sent_seq + 1, to_seq))
         resend_at_s = sending.resend_at_s or d.boot_s + _back_off_s(d, sending.attempts)
+        if not sending.batches and sending.attempts == 0:
+            d.sending(heard_at_s=d.boot_s)
         d.sending(sent_seq=to_seq, batches=(*sending.batches, to_seq), resend_at_s=resend_at_s)
     if d.boot_s >= d.state.sending.status_at_s:
-        d.sending(status_at_s=d.boot_s + d.policy.status_every_s)
+        d.sending(status_at_s=d.boot_s + d.policy.status_every_s, status_sent_s=d.boot_s)
         d.do(PublishStatus())
 
 
@@ -101,8 +107,8 @@ def on_ack(d: Draft, event: AckReceived) -> None:
 
 
 def on_resend(d: Draft, event: ResendRequested) -> None:
-    """Go back: the cloud was restored from an older state, or has a gap."""
-    outbox = d.kept.outbox
+    """Go back: the cloud was restored from an older state, or has a gap. Never forward: only an acknowledgement may."""
+    outbox, sending = d.kept.outbox, d.state.sending
     if event.store_id == outbox.store_id and 1 <= event.from_seq <= outbox.last_seq:
-        _rewind(d, event.from_seq - 1, d.state.sending.attempts)
+        _rewind(d, min(event.from_seq - 1, sending.acked_seq), sending.attempts)
         d.keep(outbox=replace(outbox, acked_seq=min(outbox.acked_seq, event.from_seq - 1)))

@@ -40,8 +40,9 @@ def standing(vehicle: Vehicle, policy: Policy, now_s: float) -> Standing:
     """Return ``STILL`` for a fresh speed of 0, or a last speed of 0 with the bus asleep since, without an error."""
     speed = vehicle.readings.get(Signal.SPEED)
     if speed is not None and speed.fresh(now_s) and now_s - speed.sampled_s <= policy.speed_fresh_s:
-        return Standing.MOVING if speed.value > policy.standstill_mps else Standing.STILL
-    if vehicle.bus is BusState.ASLEEP and speed is not None and speed.value <= policy.standstill_mps:
+        # Backwards is moving; what is no number might be.
+        return Standing.STILL if abs(speed.value) <= policy.standstill_mps else Standing.MOVING
+    if vehicle.bus is BusState.ASLEEP and speed is not None and abs(speed.value) <= policy.standstill_mps:
         return Standing.STILL
     return Standing.UNPROVEN
 

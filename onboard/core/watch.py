@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from onboard.core import rental
 from onboard.core import trip as trips
-from onboard.core.clock import learn
+from onboard.core.clock import learn, length
 from onboard.core.draft import Draft
 from onboard.core.events import (
     BusReported,
+    BusState,
     Charging,
     ChargingReported,
     PositionReported,
@@ -17,8 +18,8 @@ from onboard.core.events import (
     SignalsReported,
     TimeHeard,
 )
-from onboard.core.records import Alert, ChargingChanged, RentalEndReason
-from onboard.core.state import State
+from onboard.core.records import Alert, ChargingChanged, RentalEndReason, RentalKind
+from onboard.core.state import Rental, State
 
 
 def on_signals(d: Draft, event: SignalsReported) -> None:
@@ -33,6 +34,7 @@ def on_signals(d: Draft, event: SignalsReported) -> None:
         d.vehicle(still_since_s=d.boot_s)
     if d.kept.rental is not None and d.kept.rental.trip is not None:
         d.set(meter=trips.measure(d.state.meter, before, d.state.vehicle, d.policy))
+        _notice_drive_off(d, d.kept.rental)
     else:
         _notice_unbooked(d)
 
@@ -52,12 +54,24 @@ def _notice_unbooked(d: Draft) -> None:
         d.keep(odometer_m=reading_m)
 
 
+def _notice_drive_off(d: Draft, rented: Rental) -> None:
+    """Tell once of a car that was opened for the cable and is driven away: it is billed, but nobody booked it."""
+    driven_m, _, _ = trips.result(d.state.meter)
+    bound_m = max(d.policy.unbooked_movement_m, d.state.meter.resolution_m)
+    if rented.kind is RentalKind.REOPEN and not rented.overdue_told and driven_m >= bound_m:
+        d.keep(rental=replace(rented, overdue_told=True))
+        d.record(Alert("unbooked_movement", rented.number, driven_m))
+        d.tell_status()
+
+
 def on_bus(d: Draft, event: BusReported) -> None:
     """Take in what the bus does; a faulty one is a fault, a sleeping one is not."""
     d.vehicle(bus=event.bus, bus_since_s=event.since_s)
-    if trips.standing(d.state.vehicle, d.policy, d.boot_s) is trips.Standing.STILL:
+    if event.bus is BusState.FAULT:
+        d.vehicle(still_since_s=None)  # from here on it may roll unseen
+    elif trips.standing(d.state.vehicle, d.policy, d.boot_s) is trips.Standing.STILL:
         d.vehicle(still_since_s=d.state.vehicle.still_since_s or d.boot_s)
-    d.fault("can_bus", "error frames, link down or adapter gone", active=event.bus.value == "fault")
+    d.fault("can_bus", "error frames, link down or adapter gone", active=event.bus is BusState.FAULT)
 
 
 def on_charging(d: Draft, event: ChargingReported) -> None:
@@ -72,7 +86,7 @@ def on_charging(d: Draft, event: ChargingReported) -> None:
         return
     d.set(plug_in_by_s=None)
     running = d.kept.rental
-    if running is not None and running.trip is None and running.distance_m > 0:
+    if running is not None and running.trip is None and running.distance_m > 0 and rental.may_be_returned(d):
         rental.end_rental(d, RentalEndReason.CHARGING)
 
 
@@ -90,7 +104,8 @@ def on_position(d: Draft, event: PositionReported) -> None:
     d.set(meter=meter)
     if running.booking.trace and moved:
         # A fix on its way while the door opened was taken before the trip began.
-        since_s = max(0, round(position.sampled_s - running.trip.span.started.boot_s))
+        lasted_s, _ = length(running.trip.span, d.stamp, d.state.boot_epoch)
+        since_s = max(0, round(lasted_s - (d.boot_s - position.sampled_s)))
         point = (since_s, round(position.latitude * 1e5), round(position.longitude * 1e5))
         d.set(track=(*d.state.track, point))
         if len(d.state.track) >= d.policy.track_points_max:
@@ -127,7 +142,7 @@ def wall_deadline_s(state: State) -> float | None:
     rented = state.kept.rental
     if rented is None:
         return None
-    if rented.trip is not None and rented.overdue_told:
+    if rented.trip is not None and (rented.overdue_told or rented.kind is RentalKind.REOPEN):
         return None
     end_s = rented.booking.end_s if rented.trip is not None else rented.booking.end_s + state.policy.grace_s
     return state.at.boot_s + max(1.0, end_s - rental.surely_s(state))
@@ -141,7 +156,9 @@ def on_wall(d: Draft) -> None:
     if rented.trip is None:
         if rental.time_over(d.state):
             rental.end_rental(d, RentalEndReason.TIME_OVER)
-    elif not rented.overdue_told and rental.surely_s(d.state) > rented.booking.end_s:
+    elif rented.overdue_told or rented.kind is RentalKind.REOPEN:
+        return
+    elif rental.surely_s(d.state) > rented.booking.end_s:
         d.keep(rental=replace(rented, overdue_told=True))
         d.record(Alert("overdue", rented.number))
         d.tell_status()
