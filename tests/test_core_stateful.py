@@ -81,7 +81,7 @@ class World(RuleBasedStateMachine):
         for command in commands:
             if not isinstance(command, Actuate):
                 continue
-            speed = before.vehicle.readings.get(Signal.SPEED)
+            speed = self.kit.state.vehicle.readings.get(Signal.SPEED)  # what this very step knew
             assert speed is None or not speed.fresh(self.kit.t) or speed.value == 0.0, "moved while the car moves"
             if command.action is Action.UNLOCK:
                 retry = pending is not None and pending.action is Action.UNLOCK
