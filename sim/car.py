@@ -82,8 +82,10 @@ class Car:
 
     def close(self) -> None:
         """Unplug everything; leave nothing in the folder."""
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):  # the listener and its clients
+                key.fileobj.close()
         self._selector.close()
-        self._listener.close()
         (self._folder / "control").unlink(missing_ok=True)
         self._board.close()
         self._door.close()

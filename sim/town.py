@@ -79,6 +79,7 @@ track_every_s = 10
 status_every_s = 6
 comms_lost_s = 120
 plug_in_grace_s = 3600
+resend_first_s = 30
 """
 
 STATION: Final = """
