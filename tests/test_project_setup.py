@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
+from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
+from onboard.__main__ import BUILD_S
 from tests.conftest import ROOT
 
 NOT_OURS = {"amibox", "pip", "setuptools"}
@@ -82,3 +85,13 @@ def test_setup_does_nothing_when_nothing_changed(clone: Path) -> None:
     assert "constraints.txt" not in make_setup(clone, stand_in).stdout
     (clone / ".venv" / ".done").unlink()
     assert "constraints.txt" in make_setup(clone, stand_in).stdout
+
+
+def test_the_release_is_the_same_everywhere() -> None:
+    """The changelog's newest version and date are the package's version and the date below which no clock is believed."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
+    assert newest is not None
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == newest[1]
+    assert datetime.fromtimestamp(BUILD_S, UTC).date().isoformat() == newest[2]
