@@ -88,7 +88,7 @@ def test_setup_does_nothing_when_nothing_changed(clone: Path) -> None:
 
 
 def test_the_release_is_the_same_everywhere() -> None:
-    """The changelog's newest version and date are the package's version and the date below which no clock is believed."""
+    """The changelog's newest version and date are the package's, and the date below which no clock is believed."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
     newest = re.search(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
     assert newest is not None
