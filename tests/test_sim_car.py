@@ -112,10 +112,12 @@ def test_an_endless_line_is_hung_up_on(remote: Remote, folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(DEADLINE_S)
         client.connect(str(folder / "control"))
-        with pytest.raises(OSError):  # noqa: PT011, PT012 -- reset or broken pipe, and when is up to the kernel
-            for _ in range(1000):
+        answer = b"none yet"
+        try:
+            for _ in range(100):
                 client.sendall(b"x" * 4096)
-            while client.recv(4096):
-                pass
-            raise BrokenPipeError
+            answer = client.recv(4096)
+        except ConnectionError:
+            answer = b""
+        assert answer == b""
     assert remote.do("status")["arrived"]

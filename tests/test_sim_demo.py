@@ -144,11 +144,13 @@ def test_an_interrupt_of_the_command_alone_ends_all_of_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("words", ["each on its own", "the door unlocks"])
-def test_a_director_that_is_killed_takes_everything_with_it(folder: Path, words: str) -> None:
+@pytest.mark.parametrize("victim", ["command", "director"])
+def test_a_killed_demo_takes_everything_with_it(folder: Path, victim: str, words: str) -> None:
     demo = start(folder)
     try:
         read_until(demo, words)
-        demo.kill()
+        [director] = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+        os.kill(demo.pid if victim == "command" else int(director), signal.SIGKILL)
         assert_nothing_is_left(folder)
     finally:
         demo.kill()

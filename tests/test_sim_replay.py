@@ -68,6 +68,7 @@ def test_the_leaf_drive_is_one_trip_with_its_distance_and_its_source(play: Play,
     assert result["can"]["last_speed_kmh"] == pytest.approx(71.21)
     assert trip["flags"] == ["standstill_unproven"]
     assert "71 km/h" in result["end"]
+    assert result["rental"]["reason"] == "finished"
     assert result["acknowledged"] == result["records"]
     assert result["refused_by_cloud"] == {}
 
