@@ -20,7 +20,7 @@ Nothing is left behind: no process, no file."""
 
 def main(argv: list[str]) -> int:
     """Play the demo; return the exit code."""
-    parser = argparse.ArgumentParser(prog="amibox demo", description=__doc__, epilog=EPILOG)
+    parser = argparse.ArgumentParser(prog="amibox demo", description=str(__doc__).replace("`", ""), epilog=EPILOG)
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
     parser.add_argument("--port", type=int, help="port of the page on this machine (default: any free one)")
     parser.add_argument("--fast", action="store_true", help="shorter pauses, and the network fails for 8 s only")
