@@ -45,8 +45,8 @@ REST_S: Final = 15.0
 STEP_MAX_S: Final = 3600.0
 """A receiver's time that leaps further is a fault of its clock, and the next fix comes a second after the last."""
 
-EPILOG: Final = """exit codes: 0 one trip and its rental, ended, in the endpoint's database; 1 not so; 2 a recording, the car or an
-argument cannot be used."""
+EPILOG: Final = """exit codes: 0 one trip and its rental, ended, in the endpoint's database; 1 not so;
+2 a recording, the car or an argument cannot be used."""
 
 
 def main(argv: list[str]) -> int:
