@@ -322,3 +322,11 @@ def test_a_fresh_box_without_a_list_knows_nobody() -> None:
     assert tap(kit) == "unknown"
     assert ask(kit) == "unknown"
     assert kit.pulses == []
+
+
+def test_each_card_of_a_booking_is_looked_at_for_itself() -> None:
+    kit = Kit().ready(
+        booking(cards=(CardGrant(b"first---", Assurance.MUTUAL, b"k" * 16), CardGrant(ALICE, Assurance.UID)))
+    )
+    assert tap(kit, b"first---") == "card_not_proven"
+    assert tap(kit) == "opening"

@@ -275,3 +275,14 @@ def test_a_taken_over_car_that_was_locked_ended_by_its_time() -> None:
     assert kit.last(RentalEnded).reason is RentalEndReason.TIME_OVER
     kit.give(card(BOB))
     assert kit.pulses[-1] == "unlock"
+
+
+def test_the_next_driver_may_be_first_at_a_locked_car_whose_time_is_over() -> None:
+    kit = Kit().ready(booking(end_s=600), booking(BOB, 3000, 9000))
+    kit.begin()
+    kit.travel(to=replace(HEDE, latitude=48.29))
+    kit.end()
+    kit.t = 5000.0  # the wake-up for its end is late
+    kit.give(card(BOB))
+    assert kit.last(RentalEnded).reason is RentalEndReason.TIME_OVER
+    assert kit.last(TripStarted).driver == BOB

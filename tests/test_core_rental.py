@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onboard.core import machine
+import pytest
+
+from onboard.core import machine, rental
+from onboard.core.draft import Draft
 from onboard.core.records import (
     Alert,
     Parked,
     RentalEnded,
     RentalEndReason,
     TripEnded,
+    TripEndReason,
     TripStarted,
 )
 from onboard.core.state import Kept
@@ -148,3 +152,14 @@ def test_a_store_made_anew_learns_the_odometer_and_tells_no_movement() -> None:
     assert not kit.all(Alert)
     kit.drive(0.0, odometer_m=987_700)
     assert kit.last(Alert).value == 100
+
+
+def test_what_does_not_run_cannot_end() -> None:
+    kit = Kit().ready()
+    with pytest.raises(ValueError, match="no trip"):
+        rental.end_trip(Draft(kit.state, kit.state.at), TripEndReason.LOCKED)
+    with pytest.raises(ValueError, match="no rental"):
+        rental.end_rental(Draft(kit.state, kit.state.at), RentalEndReason.FINISHED)
+    kit.begin()
+    with pytest.raises(ValueError, match="no rental"):
+        rental.end_rental(Draft(kit.state, kit.state.at), RentalEndReason.FINISHED)
