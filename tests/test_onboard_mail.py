@@ -16,8 +16,10 @@ from onboard.core.events import (
     Event,
     Intent,
     ListReceived,
+    Reading,
     RemoteCredential,
     ResendRequested,
+    Signal,
     TimeHeard,
 )
 from onboard.core.records import AccessDenied, Track
@@ -243,3 +245,11 @@ def test_a_status_is_signed_and_numbered() -> None:
         asyncio.run(room.mail.send_status(state))
         status = d.decode_status(room.sent[-1][1], BOX.public, CAR)
         assert (status.status_seq, status.vehicle) == (number, CAR)
+
+
+def test_a_value_that_no_status_can_hold_is_counted_and_does_not_end_the_box() -> None:
+    room = Room()
+    vehicle = replace(Kit().state.vehicle, readings={Signal.SOC: Reading(400.0, 1.0, 5.0)})
+    asyncio.run(room.mail.send_status(replace(Kit().state, vehicle=vehicle)))
+    assert not room.sent
+    assert room.mail.counts["status:bad_schema"] == 1
