@@ -21,7 +21,7 @@ DECIDED: Final[dict[tuple[Phase, type[Recordable]], tuple[str, tuple[Callable[..
         (access.decide, rental.begin),
     ),
     (Phase.ON_TRIP, TripEnded): (
-        "A report sampled after the lock pulse says locked, all doors shut; the door never opened; or it was abandoned.",
+        "A report sampled after the lock pulse says locked, doors shut; the door never opened; or it was abandoned.",
         (doors.on_report, doors.on_unconfirmed, doors.on_settled, doors.take_over),
     ),
     (Phase.STOPPED, TripStarted): (
