@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from cloud_sync.carrier_settings import CarrierSettings, Outgoing
 from cloud_sync.endpoint import ingest
@@ -21,6 +22,8 @@ def test_a_message_that_breaks_the_endpoint_does_not_make_it_deaf(
 
     def handle(_topic: str, payload: bytes, _now_s: float) -> list[Outgoing]:
         heard.append(payload)
+        if payload == b"full":
+            raise OperationalError("INSERT", {}, OSError("disk full"))
         if payload == b"odd":
             raise RuntimeError("nobody thought of this")
         return []
@@ -31,11 +34,14 @@ def test_a_message_that_breaks_the_endpoint_does_not_make_it_deaf(
     consumer.start()
     try:
         wait_for(lambda: consumer.connected)
+        broker.publish("amibox/v1/ami-1/up/batch", b"full")
+        wait_for(lambda: "nothing is acknowledged" in consumer.trouble)
+        assert (cloud.ingest.counts["database_failed"], broker.connections) == (1, 1)
         broker.publish("amibox/v1/ami-1/up/batch", b"odd")
         wait_for(lambda: cloud.ingest.counts["consumer_failed"] == 1)
         wait_for(lambda: broker.connections == 2 and consumer.connected)
         broker.publish("amibox/v1/ami-1/up/batch", b"even")
-        wait_for(lambda: heard == [b"odd", b"even"])
+        wait_for(lambda: heard == [b"full", b"odd", b"even"])
     finally:
         consumer.stop()
         broker.close()

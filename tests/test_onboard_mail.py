@@ -224,6 +224,14 @@ def test_a_time_proof_for_an_old_or_foreign_nonce_is_refused() -> None:
     assert room.mail.counts == {"time:expired": 2}
 
 
+def test_a_time_proof_for_a_nonce_that_was_never_ours_is_refused() -> None:
+    room = Room()
+    assert room.mail.status(replace(Kit().state, at=room.clock.now())).time_nonce is not None
+    room.get(Topic.TIME, d.encode_time_proof(d.TimeProof(CAR, b"somebody else's!", T0), CLOUD))
+    assert room.events == []
+    assert room.mail.counts == {"time:expired": 1}
+
+
 def test_a_status_says_where_the_car_is_parked_and_never_where_it_is_driven() -> None:
     room = Room()
     kit = Kit().ready()
