@@ -167,6 +167,7 @@ def test_a_booking_made_longer_after_its_rental_ended_by_time_opens_again() -> N
     kit.wait(4600)
     assert kit.last(RentalEnded).reason is RentalEndReason.TIME_OVER
     assert ask(kit, grant=leave(end_s=20_000, g=2)) == "opening"
+    assert kit.last(TripStarted).kind is RentalKind.BOOKING, "not just once more for the cable"
 
 
 # 2. A reservation in the list

@@ -226,7 +226,7 @@ def test_only_a_car_that_is_shut_still_and_untouched_is_taken_over(spoils: str) 
     kit = Kit().ready(booking(end_s=600), booking(BOB, 3000, 9000))
     kit.begin()
     kit.travel(1000)
-    kit.contacts(locked=False)
+    kit.contacts(locked=False, driver_open=spoils == "open")
     kit.t = 3200.0
     kit.drive(9.0 if spoils == "moving" else 0.0)
     kit.contacts(locked=False, driver_open=spoils == "open")

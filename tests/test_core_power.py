@@ -118,7 +118,9 @@ def test_afterwards_it_is() -> None:
     kit.travel()
     hold(kit, 11.0, 70)
     kit.end()
-    hold(kit, 11.0, 70)
+    hold(kit, 11.0, 58)
+    assert kit.state.supply.level is CRITICAL, "time enough to bring the trip home"
+    hold(kit, 11.0, 5)
     assert kit.state.supply.level is OFF
     assert [r.level for r in kit.all(SupplyChanged)] == ["critical", "off"]
 
