@@ -129,7 +129,9 @@ class Box:
         )
         await self._console.start()
         self._workers.start()
-        notifier.ready(f"{self._setting.identity.vehicle}: ready")
+        state = f"{self._setting.identity.vehicle}: ready, with {', '.join(sorted(self.counts()))}"
+        log.info("%s", state)
+        notifier.ready(state)
         ready()
         tasks: Sequence[asyncio.Task[None]] = (
             asyncio.create_task(self.reactor.run(), name="reactor"),
@@ -142,6 +144,7 @@ class Box:
                 task.result()
         finally:
             notifier.stopping()
+            log.info("%s: stopping", self._setting.identity.vehicle)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

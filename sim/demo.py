@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 import webbrowser
 from typing import Final
@@ -51,7 +52,7 @@ def _play(args: argparse.Namespace, screen: Screen) -> int:
             screen.say(f"\n[bold red]The demo cannot go on:[/] {error}")
             return 1
         screen.summary(facts, checks)
-        if opened:
+        if opened or sys.stdout.isatty():
             screen.say(f"\nThe page stays for {PAGE_STAYS_S:.0f} s. Ctrl-C ends it now.")
             time.sleep(PAGE_STAYS_S)
         return 0 if all(check.holds for check in checks) else 1
