@@ -234,11 +234,7 @@ class Replay:
         ended = next((row.fields for row in rows if row.kind == "trip_end"), None)
         outbox = lab.state.kept.outbox
         counts = self._decoder.counts
-        ok = (
-            counts["used"] > 0
-            and len(trips) == len(rentals) == 1
-            and None not in (trips[0]["ended_s"], rentals[0]["ended_s"])
-        )
+        ok = len(trips) == len(rentals) == 1 and None not in (trips[0]["ended_s"], rentals[0]["ended_s"])
         return {
             "ok": ok,
             "car": self._model.name,
@@ -319,5 +315,5 @@ def show(result: dict[str, Any]) -> None:
         console.print(line)
     verdict = "[green]one trip, once[/]" if result["ok"] else "[red]not the one ended trip that should be there[/]"
     if not can["used"]:
-        verdict = f"[red]no frame of this recording is one of {result['car']}: name its car with --car[/]"
+        verdict += f"\n[yellow]No frame of this recording is one of {result['car']}: name its car with --car.[/]"
     console.print(f"\n{verdict} ({result['took_s']} s)")
