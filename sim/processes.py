@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,17 +32,31 @@ def die_with(parent: int) -> None:
         raise SystemExit(143)
 
 
+_interrupted = threading.Event()
+
+
 def interrupt_once() -> None:
-    """Turn the first SIGINT or SIGTERM into a KeyboardInterrupt and ignore the next: cleaning up needs its time."""
+    """Turn the first SIGINT or SIGTERM into a KeyboardInterrupt and ignore the next: cleaning up needs its time.
+
+    Python drops an exception that a signal raises inside a destructor: ``nap`` raises it once more.
+    """
     signals = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(_number: int, _frame: object) -> None:
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
+        _interrupted.set()
         raise KeyboardInterrupt
 
     for number in signals:
         signal.signal(number, interrupt)
+
+
+def nap(duration_s: float) -> None:
+    """Sleep; KeyboardInterrupt if the interrupt came and was dropped."""
+    time.sleep(duration_s)
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 class Child:

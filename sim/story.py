@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sim.clock import real_boot_s
+from sim.processes import nap
 from sim.route import BAZOUGES, HEDE, NAMES
 from sim.screen import Check, Screen
 from sim.town import VEHICLE, Town
@@ -196,8 +197,8 @@ class Story:
             if real_boot_s() > until_s:
                 status = self._box()
                 raise RuntimeError(f"the door was not {outcome} after the tap; the box says: {status}")
-            time.sleep(0.01)
-        time.sleep(max(0.0, CARD_HELD_S - (real_boot_s() - tapped_s)))
+            nap(0.01)
+        nap(max(0.0, CARD_HELD_S - (real_boot_s() - tapped_s)))
         car.do("remove_card")
         return float(moments[outcome] - tapped_s) * 1000
 
@@ -221,7 +222,7 @@ class Story:
         self._town.check()
         self._screen.now(self._truth(), broker_up=self._broker_up)
         self._show_events()
-        time.sleep(LOOK_S)
+        nap(LOOK_S)
 
     def _show_events(self) -> None:
         """Show the rows that came to the cloud since the last look."""

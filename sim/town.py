@@ -22,7 +22,7 @@ from onboard.core.policy import Station
 from sim.broker import EmbeddedBroker
 from sim.car import Remote
 from sim.clock import ScaledClock, real_boot_s
-from sim.processes import Child, Sweeper
+from sim.processes import Child, Sweeper, nap
 from sim.route import BAZOUGES_HEDE, NAMES
 
 VEHICLE: Final = "ami-7"
@@ -249,7 +249,7 @@ class Town:
                     return
             except OSError as error:
                 trouble = error
-            time.sleep(0.05)
+            nap(0.05)
         raise RuntimeError(f"{what} did not answer within {timeout_s:.0f} s ({trouble or 'not ready'})")
 
     def _begin(self, name: str, *arguments: str) -> None:
