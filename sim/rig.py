@@ -7,15 +7,12 @@ on it; the car (``sim.wired``) runs where its ends of the wires are.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_sync.endpoint import authority
-from cloud_sync.endpoint.store import Store, sqlite_url
 from sim.bench.machine import GuestError, Machine, Said, commands
 
 VEHICLE: Final = "ami-7"
@@ -97,20 +94,6 @@ class Rig:
             f" {PYTHON} -m sim.wired {RIG_FILE}"
         )
         self.until("the car", lambda: self.car("status"))
-
-    def provision(self, folder: Path) -> None:
-        """Give the box its keys, as a technician does: one file, carried by hand, of a commune made in ``folder``."""
-        now_s = int(time.time())
-        authority.initialise(folder, now_s)
-        store = Store(sqlite_url(authority.Paths(folder).database))
-        with tempfile.TemporaryDirectory() as aside:
-            file = Path(aside) / "provisioning.cbor"
-            try:
-                store.add_box(authority.Authority(folder).provision(VEHICLE, file), now_s)
-            finally:
-                store.close()
-            self.shell(f"install -d -o amibox -g amibox -m 700 {STATE}")
-            self.put(f"{STATE}/provisioning.cbor", file.read_bytes(), owner="amibox:amibox", mode="600")
 
     def await_box(self) -> float:
         """Wait until systemd calls the box active and it answers; return the seconds."""

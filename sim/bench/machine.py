@@ -33,6 +33,9 @@ MEMORY_MB: Final = 1024
 
 TOOLS: Final = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
 
+USB: Final = ("gps", "card")
+"""The USB-serial adapters, in the order of their sockets."""
+
 ARGUMENTS: Final = "root=/dev/vda rw console=ttyS0 mitigations=off quiet net.ifnames=0"
 
 
@@ -175,6 +178,15 @@ class Machine:
             raise GuestError(f"QEMU refused {command}: {answer['error']}")
         return answer["return"]
 
+    def unplug(self, name: str) -> None:
+        """Pull a USB adapter (``gps`` or ``card``) out."""
+        self.monitor("device_del", id=name)
+
+    def plug(self, name: str) -> None:
+        """Put a USB adapter back into its socket."""
+        port = str(USB.index(name) + 1)
+        self.monitor("device_add", driver="usb-serial", id=name, bus="usb.0", port=port, chardev=f"{name}-box")
+
     def console(self) -> str:
         """Return the end of what the guest said on its console."""
         return _tail(self.results / "console.log")
@@ -190,7 +202,7 @@ class Machine:
         command += ["-serial", "chardev:console"]
         # Two null-modem cables: an ISA port of the car's side, a USB adapter of the box's.
         command += ["-device", "qemu-xhci,id=usb"]
-        for socket_number, name in enumerate(("gps", "card"), start=1):
+        for socket_number, name in enumerate(USB, start=1):
             command += ["-chardev", f"socket,id={name}-box,path={folder}/{name},server=on,wait=off"]
             command += ["-chardev", f"socket,id={name}-car,path={folder}/{name},reconnect=1"]
             command += ["-serial", f"chardev:{name}-car"]

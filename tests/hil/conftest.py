@@ -15,6 +15,7 @@ import pytest
 from sim.bench.image import BUILD, Image
 from sim.bench.machine import Machine
 from sim.bench.release import RELEASES
+from sim.commune import Commune
 from sim.rig import Rig
 from tests.conftest import ROOT
 
@@ -45,9 +46,17 @@ def rig(machine: Machine) -> Rig:
 
 
 @pytest.fixture(scope="session")
-def box(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    """The box with its keys and its car, ready."""
+def commune(rig: Rig) -> Commune:
+    """The commune, its broker, its endpoint; the box has its keys."""
     rig.start_car()
-    rig.provision(tmp_path_factory.mktemp("commune") / "cloud")
+    commune = Commune(rig)
+    commune.found()
+    return commune
+
+
+@pytest.fixture(scope="session")
+def box(rig: Rig, commune: Commune) -> Rig:
+    """The box with its keys, its car and its commune, ready."""
+    assert commune.get("vehicles")
     rig.await_box()
     return rig
