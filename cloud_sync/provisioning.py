@@ -67,7 +67,13 @@ def load_provisioning(path: Path) -> Provisioning:
     remedy = "give the box the file that amibox-cloud box add made for its car"
     try:
         with path.open("rb") as file:
-            left = Fields(cbor.loads(file.read(MAX_BYTES + 1), MAX_BYTES), "provisioning")
+            data, open_to_others = file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mode & 0o077
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+    if open_to_others:
+        raise ValueError(f"{path} holds keys, and others may read or change it: run chmod 600 {path}")
+    try:
+        left = Fields(cbor.loads(data, MAX_BYTES), "provisioning")
         given = Provisioning(
             vehicle=left.need(0, "vehicle", schema.vehicle_id),
             agreement=AgreementKey.from_bytes(left.need(1, "agreement", schema.octets, 32)),
@@ -79,11 +85,9 @@ def load_provisioning(path: Path) -> Provisioning:
             list_floor=left.need(7, "list_floor", schema.uint),
         )
         left.done()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
-    except (Refused, ValueError) as error:
-        # Never the bytes: they hold keys.
-        raise ValueError(f"{path} is no provisioning file ({type(error).__name__}): {remedy}") from None
+    except (Refused, ValueError):
+        # Never what was refused: it holds keys.
+        raise ValueError(f"{path} is no provisioning file: {remedy}") from None
     return given
 
 

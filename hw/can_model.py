@@ -54,7 +54,7 @@ _UNITS: Final[Mapping[tuple[str, str], Fraction]] = {
 """From a DBC's unit to the core's: multiply. The same unit needs no entry."""
 
 
-class ModelError(Exception):
+class ModelError(ValueError):
     """A car's description cannot be used. The text names file, line where it can, and remedy. Never worth a retry."""
 
 

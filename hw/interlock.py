@@ -18,7 +18,7 @@ What is not plainly allowed is denied. It hears the car's events itself (``note`
 7. A relay rests between pulses, and each action has a number of pulses in a window. Each action counts for itself, so
    that somebody who plays with the lock button can't use up the unlocks.
 
-``note`` is called by one thread and ``permit`` by one other: they share one reference, which is replaced whole.
+``note`` is called by one thread at a time and ``permit`` by one: they share one reference, which is replaced whole.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from hw.card_reader import CardReader, CardReaderSettings
 from hw.clock_sources import Clock, SystemClock
 from hw.door import Door, DoorSettings, make_pin_factory
 from hw.gps import Gps, GpsSettings
-from hw.interlock import Interlock
+from hw.interlock import Interlock, InterlockSettings
 from hw.worker import AdapterError
 from onboard import cli
 from onboard.box import Box, Devices, NoDoor, Setting
@@ -52,7 +52,7 @@ def build_devices(
 ) -> tuple[Config, Devices]:
     """Build what the configuration names; return it with the car model's own bounds put into its policy."""
     model = CarModel.load(config.car.model)
-    interlock = Interlock()
+    interlock = Interlock(InterlockSettings(moving_mps=config.policy.interlock_mps))
     workers: list[Any] = []
     if config.can is not None:
         can = config.can

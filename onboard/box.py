@@ -50,7 +50,7 @@ class NoDoor:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """What a composition root builds. ``observers`` hear every event before the core does (the interlock)."""
+    """What a composition root builds. ``observers`` hear every event when it is posted (the interlock)."""
 
     door: Door
     workers: tuple[Worker, ...]
@@ -129,7 +129,9 @@ class Box:
         )
         await self._console.start()
         self._workers.start()
-        notifier.ready(f"{self._setting.identity.vehicle}: ready")
+        state = f"{self._setting.identity.vehicle}: ready, with {', '.join(sorted(self.counts()))}"
+        log.info("%s", state)
+        notifier.ready(state)
         ready()
         tasks: Sequence[asyncio.Task[None]] = (
             asyncio.create_task(self.reactor.run(), name="reactor"),
@@ -142,6 +144,7 @@ class Box:
                 task.result()
         finally:
             notifier.stopping()
+            log.info("%s: stopping", self._setting.identity.vehicle)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -186,13 +189,14 @@ class Box:
             while self._inbox:
                 topic, payload = self._inbox.popleft()
                 await self.mail.receive(topic, payload)
+                # A refused one waits for nothing: whoever floods the carrier must not starve the door.
+                await asyncio.sleep(0)
 
     async def _watch(self, notifier: Notifier) -> None:
         """Feed the watchdog while every part is alive; tell when the store lives on its reserve."""
         told = False
         while True:
-            silent = self._workers.silent() if self._workers is not None else ()
-            if not silent:
+            if not self._silent():
                 notifier.alive()
             full = self.store.store.on_reserve
             if full != told:
@@ -200,6 +204,11 @@ class Box:
                 detail = "the disk is full: trips are still recorded; make room" if full else ""
                 self._post(FaultReported("disk", active=full, detail=detail))
             await asyncio.sleep(WATCH_EVERY_S)
+
+    def _silent(self) -> tuple[str, ...]:
+        """Return the parts that are not alive: workers that do not beat, a step that does not end."""
+        workers = self._workers.silent() if self._workers is not None else ()
+        return (*workers, "reactor") if self.reactor.stuck() else workers
 
     def counts(self) -> dict[str, Counter[str]]:
         """Return what every part counted, by part."""
@@ -210,8 +219,7 @@ class Box:
         return parts
 
     async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        silent = self._workers.silent() if self._workers is not None else ()
-        return report(self.reactor.state, self.counts(), silent, self._setting.clock.boot_s())
+        return report(self.reactor.state, self.counts(), self._silent(), self._setting.clock.boot_s())
 
     async def _store_copy(self, request: dict[str, Any]) -> dict[str, Any]:
         destination = request.get("destination")

@@ -123,6 +123,8 @@ def _child(what: str, rest: list[str]) -> int:
                 return child.wait()
             except KeyboardInterrupt:
                 # A terminal sends it to the child as well, others to us alone; the child cleans up once, and ends.
+                # The next ones say nothing new, and one that met our own end would hide the child's exit code.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
                 child.send_signal(signal.SIGINT)
 
 

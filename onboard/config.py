@@ -7,7 +7,7 @@ such device. Nothing here knows an adapter: the composition root turns these sec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_type_hints
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+MODELS: Final = Path(__file__).parent.parent / "hw" / "models"
+"""Where the cars are. Only the names count here: what is in the folders is the devices' room."""
 BCM_PIN_MAX: Final = 27
 """GPIO 0 to 27 are on the 40-pin header of every Raspberry Pi since 2014."""
 
@@ -66,7 +68,7 @@ class CarConfig:
     """``[car]``: which folder of ``hw/models`` describes this car."""
 
     model: Annotated[
-        str, Meta(pattern=r"^[a-z0-9_]{1,40}$", description='the name of a folder in hw/models, such as "ami"')
+        str, Meta(pattern=r"^[a-z0-9_-]{1,40}$", description='the name of a folder in hw/models, such as "ami"')
     ]
 
 
@@ -238,11 +240,14 @@ def section_keys(cls: type) -> dict[str, Any]:
 
 def load_config(file: Path) -> Config:
     """Read ``file``. Raises ``ConfigError`` with every mistake in it."""
-    return parse_config(read_text(file), file)
+    return parse_config(read_text(file), file, sorted(found.parent.name for found in MODELS.glob("*/model.toml")))
 
 
-def parse_config(text: str, file: Path) -> Config:
-    """Turn the text of ``file`` into a ``Config``. Raises ``ConfigError`` with every mistake in it."""
+def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
+    """Turn the text of ``file`` into a ``Config``. Raises ``ConfigError`` with every mistake in it.
+
+    ``cars`` are those that it may name; none given: any.
+    """
     reader = Reader(file, text)
     box = reader.section("box", BoxConfig, section_keys(BoxConfig))
     car = reader.section("car", CarConfig, section_keys(CarConfig))
@@ -254,6 +259,8 @@ def parse_config(text: str, file: Path) -> Config:
     policy = reader.section("policy", Policy, section_keys(Policy))
     stations = reader.sections("station", StationConfig, section_keys(StationConfig))
     reader.refuse_others(SECTIONS)
+    if car is not None and cars and car.model not in cars:
+        reader.refuse("car.model", f'no car "{car.model}" in hw/models', f"write one of: {', '.join(cars)}")
     _check_door(reader, door)
     _check_uplink(reader, uplink)
     _check_policy(reader, policy)

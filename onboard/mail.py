@@ -230,7 +230,13 @@ class Mail:
 
     async def send_status(self, state: State) -> None:
         """Publish how the car is. It is worth nothing when old: never kept, never sent again."""
-        self._publish(Topic.STATUS, encode_status(self.status(state), self._identity.signer))
+        try:
+            document = encode_status(self.status(state), self._identity.signer)
+        except Refused as refused:
+            # A device's odd value must not end the box, which decides without it.
+            self._refuse("status", refused)
+            return
+        self._publish(Topic.STATUS, document)
 
     def status(self, state: State) -> Status:
         """Build the status of a state; outside a rental it says where the car is parked."""

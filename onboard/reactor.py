@@ -52,6 +52,10 @@ log = logging.getLogger("amibox.reactor")
 
 QUEUE_MAX: Final = 1000
 """Events that may wait. Beyond it, measurements give way (the next ones say the same better), then the newest."""
+TURN_EVENTS: Final = 16
+"""Events handled before the loop's other tasks have their turn."""
+STEP_MAX_S: Final = 30.0
+"""A step under way for longer is not alive. Copying a full store, which commits wait for, takes some seconds."""
 BEAT_MAX_S: Final = 10.0
 """A worker silent for longer is not alive: it promised a beat every 5 s."""
 RESTART_FIRST_S: Final = 1.0
@@ -152,7 +156,8 @@ class Reactor:
         self.on_reply: Callable[[Reply], None] | None = None
         self.on_supply: Callable[[SetSupplyLevel], None] | None = None
         self.observers: list[Callable[[Event], None]] = []
-        """Called with every event, in the loop's thread, before the core: the interlock learns without the core."""
+        """Called with every posted event at once, one call at a time, in the thread that posts: the interlock knows
+        that the car drives off while the core still waits for a slow disk."""
         self._clock = clock
         self._store = store
         self._door = door
@@ -162,10 +167,13 @@ class Reactor:
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
+        self._step_since_s: float | None = None
 
     def post(self, event: Event) -> None:
         """Take an event from any thread; returns at once. Full: a waiting measurement gives way, else this event."""
         with self._lock:
+            for observer in self.observers:
+                observer(event)
             if len(self._queue) >= QUEUE_MAX:
                 self.counts["events_dropped"] += 1
                 old = next((e for e in self._queue if isinstance(e, _MEASUREMENTS)), None)
@@ -180,8 +188,17 @@ class Reactor:
 
     async def handle(self, event: Event) -> None:
         """Take one step: stamp, decide, commit, perform. Raises what the commit raised; nothing was performed then."""
-        for observer in self.observers:
-            observer(event)
+        self._step_since_s = time.monotonic()
+        try:
+            await self._step(event)
+        finally:
+            self._step_since_s = None
+
+    def stuck(self) -> bool:
+        """Tell whether a step has been under way for too long: the disk hangs, and with it every decision."""
+        return self._step_since_s is not None and time.monotonic() - self._step_since_s > STEP_MAX_S
+
+    async def _step(self, event: Event) -> None:
         now = self._clock.now()
         state, commands = machine.step(self.state, event, now)
         first = commands[0] if commands else None
@@ -215,10 +232,15 @@ class Reactor:
 
     async def settle(self) -> None:
         """Handle every event that waits, then everything that is due by now."""
+        handled = 0
         while self._queue and not self._stopping:
             with self._lock:
                 event = self._queue.popleft()
             await self.handle(event)
+            handled += 1
+            if handled % TURN_EVENTS == 0:
+                # A device that floods must starve neither the watchdog nor the mail: most steps wait for nothing.
+                await asyncio.sleep(0)
         await self.serve_deadlines()
 
     async def run(self) -> None:

@@ -53,6 +53,11 @@ log = logging.getLogger(__name__)
 RESERVE_RETRY_S: Final = 60.0
 """On the reserve, how often room on the disk is looked for."""
 
+WAL_PAGES: Final = 1000
+RESERVE_WAL_PAGES: Final = 32
+"""How long SQLite's log grows before it is worked into the file, ordinarily and on the reserve. A page of log holds one
+small row: without this the log would eat the reserve within a hundred trips, with it the reserve holds thousands."""
+
 T = TypeVar("T")
 
 
@@ -89,7 +94,7 @@ class Store:
     def __init__(self, directory: Path, limits: Limits, found: Found, side: SideFiles, reserve: Reserve) -> None:
         self.counts: Counter[str] = Counter()
         """``no_room:<kind>`` refused, ``dropped_…`` rows dropped, ``reserve_released``, ``side_not_written``."""
-        self.on_reserve = reserve.released
+        self.on_reserve = False
         """The disk is full: only what must be is recorded. A fault to show."""
         self._directory = directory
         self._limits = limits
@@ -106,6 +111,7 @@ class Store:
         self._acked_seq = found.kept.outbox.acked_seq
         self._now_wall_s: float | None = None
         self._head = self.digest(self._last_seq) or GENESIS
+        self._live_on_reserve(yes=reserve.released)
 
     @classmethod
     def open(
@@ -171,7 +177,7 @@ class Store:
         told = REPLACED in self._texts and any(isinstance(record, StoreReplaced) for record in records)
         if self.on_reserve and at.boot_s >= self._reserve_at_s:
             self._reserve_at_s = at.boot_s + RESERVE_RETRY_S
-            self.on_reserve = not self._reserve.take()
+            self._live_on_reserve(yes=not self._reserve.take())
         if changed or wanted:
             self._durably(partial(self._side.before_commit, kept))
             self._last_seq, self._head = self._durably(
@@ -230,11 +236,16 @@ class Store:
                 raise self._failed(error) from error
         log.error("store: the disk is full; recording on the reserve")
         self.counts["reserve_released"] += 1
-        self.on_reserve = True
+        self._live_on_reserve(yes=True)
         try:
             return work()
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error
+
+    def _live_on_reserve(self, *, yes: bool) -> None:
+        self.on_reserve = yes
+        pages = RESERVE_WAL_PAGES if yes else WAL_PAGES
+        self._connection().execute(f"PRAGMA wal_autocheckpoint={pages}")
 
     def _failed(self, error: Exception) -> StoreFailed:
         if self._db is not None:

@@ -12,6 +12,9 @@ from pathlib import Path
 from sim.clock import ScaledClock, add_clock_arguments
 from sim.processes import die_with, interrupt_once, sweep
 
+INTERRUPTED = 130
+"""Exit code of a shell's convention: 128 and SIGINT's number."""
+
 # Each command imports what it needs: the sweeper must stand before anything else is up.
 
 
@@ -60,7 +63,7 @@ def _play(what: str, arguments: list[str]) -> int:
         return play(arguments)
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. Nothing is left running.\n")
-        return 130
+        return INTERRUPTED
 
 
 def _car(args: argparse.Namespace) -> int:
@@ -93,4 +96,11 @@ def _cloud(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:
+        # An interrupt that fell into an import's own exec() leaves Python marked as killed by it, though it was
+        # caught: sys.exit would end this process by the signal, with another code. Everything is cleaned up by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

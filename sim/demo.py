@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 import webbrowser
 from typing import Final
@@ -20,7 +21,7 @@ Nothing is left behind: no process, no file."""
 
 def main(argv: list[str]) -> int:
     """Play the demo; return the exit code."""
-    parser = argparse.ArgumentParser(prog="amibox demo", description=__doc__, epilog=EPILOG)
+    parser = argparse.ArgumentParser(prog="amibox demo", description=str(__doc__).replace("`", ""), epilog=EPILOG)
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
     parser.add_argument("--port", type=int, help="port of the page on this machine (default: any free one)")
     parser.add_argument("--fast", action="store_true", help="shorter pauses, and the network fails for 8 s only")
@@ -51,7 +52,7 @@ def _play(args: argparse.Namespace, screen: Screen) -> int:
             screen.say(f"\n[bold red]The demo cannot go on:[/] {error}")
             return 1
         screen.summary(facts, checks)
-        if opened:
+        if opened or sys.stdout.isatty():
             screen.say(f"\nThe page stays for {PAGE_STAYS_S:.0f} s. Ctrl-C ends it now.")
             time.sleep(PAGE_STAYS_S)
         return 0 if all(check.holds for check in checks) else 1

@@ -45,13 +45,13 @@ REST_S: Final = 15.0
 STEP_MAX_S: Final = 3600.0
 """A receiver's time that leaps further is a fault of its clock, and the next fix comes a second after the last."""
 
-EPILOG: Final = """exit codes: 0 one trip, ended, in the endpoint's database; 1 not so; 2 a recording, the car or an
-argument cannot be used."""
+EPILOG: Final = """exit codes: 0 one trip and its rental, ended, in the endpoint's database; 1 not so;
+2 a recording, the car or an argument cannot be used."""
 
 
 def main(argv: list[str]) -> int:
     """Play recordings; return the exit code."""
-    parser = argparse.ArgumentParser(prog="amibox replay", description=__doc__, epilog=EPILOG)
+    parser = argparse.ArgumentParser(prog="amibox replay", description=str(__doc__).replace("`", ""), epilog=EPILOG)
     parser.add_argument("--can", type=Path, required=True, help="a log written by candump -L, plain or .gz")
     parser.add_argument(
         "--car", required=True, help=f"which car: {', '.join(known_models())}, or a folder of one's own"
@@ -234,7 +234,7 @@ class Replay:
         ended = next((row.fields for row in rows if row.kind == "trip_end"), None)
         outbox = lab.state.kept.outbox
         counts = self._decoder.counts
-        ok = len(trips) == len(rentals) == 1 and trips[0]["ended_s"] is not None
+        ok = len(trips) == len(rentals) == 1 and None not in (trips[0]["ended_s"], rentals[0]["ended_s"])
         return {
             "ok": ok,
             "car": self._model.name,
@@ -314,4 +314,6 @@ def show(result: dict[str, Any]) -> None:
         line.append(text, style="not bold")
         console.print(line)
     verdict = "[green]one trip, once[/]" if result["ok"] else "[red]not the one ended trip that should be there[/]"
+    if not can["used"]:
+        verdict += f"\n[yellow]No frame of this recording is one of {result['car']}: name its car with --car.[/]"
     console.print(f"\n{verdict} ({result['took_s']} s)")

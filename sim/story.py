@@ -113,7 +113,11 @@ class Story:
         self._breathe()
         self._say("car", "the driver holds a card to the reader")
         self.found.tap_ms = self._tap("unlocked")
-        self._say("car", f"the door unlocks {self.found.tap_ms:.0f} ms later", "written to disk before the relay moved")
+        self._say(
+            "car",
+            f"the door unlocks {self.found.tap_ms:.0f} ms later",
+            "on your watch; written to disk before the relay moved",
+        )
         self._until("the trip to begin", lambda: self._box()["state"] == "on_trip")
         self._look_until("trip_start")
         self._do("plug", "takes the cable out", **{"in": False})
@@ -142,7 +146,7 @@ class Story:
         self._do("shut_door", "shuts the door")
         self._say("car", "the driver holds the card to the reader again")
         self.found.locked_ms = self._tap("locked")
-        self._say("car", f"the door locks {self.found.locked_ms:.0f} ms later")
+        self._say("car", f"the door locks {self.found.locked_ms:.0f} ms later", "on your watch")
         self._until("the rental to end", lambda: self._box()["state"] == "available")
         self._say(
             "box", "the contacts say locked, at the drop-off station: trip and rental are over, without any network"

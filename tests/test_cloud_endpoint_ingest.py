@@ -29,7 +29,7 @@ from cloud_sync.documents import (
 from cloud_sync.endpoint import lists, tables, views
 from cloud_sync.endpoint.store import RESEND_EVERY_S, Store, StoreError, sqlite_url
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic
-from onboard.core.records import Parked
+from onboard.core.records import Booted, Parked, Recordable, StoreReplaced
 from tests.cloud_rig import ENDED, EPOCH, NOW_S, RENTAL, STARTED, TRACK, WHOLE_RENTAL, Box, Cloud, make_cloud
 
 
@@ -122,6 +122,55 @@ def test_a_gap_is_asked_for_once_in_a_while_and_not_with_every_batch(cloud: Clou
         for after_s in (0, 1, RESEND_EVERY_S - 1, RESEND_EVERY_S + 1)
     ]
     assert asked == [[1], [], [], [1]]
+
+
+def replaced(box: Box, *carried: Recordable) -> Box:
+    """Return the box after its database was damaged: a new store, what was carried over, and word of it."""
+    after = Box(box.given, box.key_set)
+    after.write(*carried, StoreReplaced(box.store_id, "quick_check: page 7"))
+    return after
+
+
+def test_a_trip_that_outlives_the_boxs_database_is_one_trip_and_a_person_is_told(cloud: Cloud, box: Box) -> None:
+    send(cloud, box, box.batch(1, 3))  # begun, and a piece of its route
+    again = replaced(box, TRACK, ENDED)
+    send(cloud, again, again.batch(1, 2))
+    assert count(cloud, "trips") == 2, "until it is told whose place the new store took"
+    again.write(RENTAL)
+    send(cloud, again, again.batch(3, 4))
+    with cloud.store.read() as db:
+        [trip], [rental], [alarm] = views.trips(db, None), views.rentals(db, None), views.alarms(db)
+        assert len(views.track(db, "ami-1", 1).points) == 2
+    assert (trip.started_s, trip.ended_s) == (box.rows[1].at.wall_s, again.rows[1].at.wall_s)
+    assert (rental.started_s, rental.reason) == (box.rows[1].at.wall_s, "at_dropoff")
+    assert (alarm.kind, "quick_check: page 7" in alarm.detail) == ("store_replaced", True)
+
+
+def test_rows_that_come_again_under_a_new_store_double_nothing(cloud: Cloud, box: Box) -> None:
+    send(cloud, box, box.batch(1, 5))
+    again = replaced(box, *WHOLE_RENTAL)
+    send(cloud, again, again.batch(1, 6))
+    third = replaced(again, *WHOLE_RENTAL)
+    send(cloud, third, third.batch(6, 6))  # the others on their way got lost, and come when asked for
+    send(cloud, third, third.batch(1, 5))
+    with cloud.store.read() as db:
+        assert {alarm.kind for alarm in views.alarms(db)} == {"store_replaced"}
+    late = Box(box.given, box.key_set, again.store_id, [*again.rows])
+    late.write(*WHOLE_RENTAL[3:])
+    send(cloud, late, late.batch(7, 8))  # of the store in between, on the way for long
+    with cloud.store.read() as db:
+        assert len(views.trips(db, None)) == len(views.rentals(db, None)) == 1
+        assert [alarm.kind for alarm in views.alarms(db)].count("store_replaced") == 2
+
+
+def test_two_ends_of_one_trip_in_two_stores_are_an_alarm(cloud: Cloud, box: Box) -> None:
+    send(cloud, box, box.batch(1, 5))
+    again = replaced(box, Booted("0.1", 0), ENDED)
+    send(cloud, again, again.batch(1, 3))
+    with cloud.store.read() as db:
+        [alarm], [trip] = views.alarms(db), views.trips(db, None)
+    assert "trip 1" in alarm.detail
+    assert trip.ended_s == box.rows[3].at.wall_s
 
 
 def test_the_same_number_with_another_digest_is_an_alarm_and_never_an_overwrite(cloud: Cloud, box: Box) -> None:

@@ -167,6 +167,7 @@ def test_a_booking_made_longer_after_its_rental_ended_by_time_opens_again() -> N
     kit.wait(4600)
     assert kit.last(RentalEnded).reason is RentalEndReason.TIME_OVER
     assert ask(kit, grant=leave(end_s=20_000, g=2)) == "opening"
+    assert kit.last(TripStarted).kind is RentalKind.BOOKING, "not just once more for the cable"
 
 
 # 2. A reservation in the list
@@ -322,3 +323,11 @@ def test_a_fresh_box_without_a_list_knows_nobody() -> None:
     assert tap(kit) == "unknown"
     assert ask(kit) == "unknown"
     assert kit.pulses == []
+
+
+def test_each_card_of_a_booking_is_looked_at_for_itself() -> None:
+    kit = Kit().ready(
+        booking(cards=(CardGrant(b"first---", Assurance.MUTUAL, b"k" * 16), CardGrant(ALICE, Assurance.UID)))
+    )
+    assert tap(kit, b"first---") == "card_not_proven"
+    assert tap(kit) == "opening"

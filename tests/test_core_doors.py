@@ -175,34 +175,6 @@ def test_a_restart_of_the_daemon_alone_settles_an_asked_end_too() -> None:
     assert kit.last(ActuationFailed).reason == "power_cut"
 
 
-def test_the_button_locks_when_its_presser_is_out_and_the_door_shut() -> None:
-    kit = Kit().ready()
-    kit.begin()
-    kit.travel()
-    kit.give(LockButtonPressed())
-    kit.contacts(locked=False)
-    assert kit.pulses == ["unlock"], "whoever pressed it is still inside"
-    kit.t += 3
-    kit.contacts(locked=False, driver_open=True)
-    kit.t += 3
-    kit.contacts(locked=False)
-    assert kit.pulses == ["unlock", "lock"]
-    kit.settle(locked=True)
-    assert len(kit.all(TripEnded)) == 1
-
-
-def test_a_tap_with_a_door_open_locks_when_it_shuts_or_lapses() -> None:
-    kit = Kit().ready()
-    kit.begin()
-    kit.travel()
-    kit.contacts(locked=False, driver_open=True)
-    kit.give(card())
-    assert (kit.word, kit.pulses) == ("shut_the_door", ["unlock"])
-    kit.wait(121)
-    kit.contacts(locked=False)
-    assert kit.pulses == ["unlock"], "the wish has lapsed"
-
-
 def test_nothing_moves_while_the_car_moves() -> None:
     kit = Kit().ready()
     kit.begin()
@@ -223,3 +195,70 @@ def test_with_a_faulty_bus_the_lock_still_works_and_says_so() -> None:
     kit.give(card())
     kit.settle(locked=True)
     assert kit.last(TripEnded).flags == ("standstill_unproven",)
+
+
+def test_a_pulse_refused_after_one_that_may_have_opened_does_not_end_the_trip() -> None:
+    kit = Kit().ready()
+    kit.give(card())
+    kit.give(ActuationSettled(1, ActuationOutcome.DONE, "", kit.t + 0.3), 0.3)
+    kit.wait(4)
+    assert kit.pulses == ["unlock", "unlock"]
+    kit.give(ActuationSettled(2, ActuationOutcome.REFUSED, "too_often", kit.t))
+    assert not kit.all(TripEnded), "no contact spoke since the first pulse: somebody may sit in the car"
+    kit.contacts(locked=None, driver_open=True)
+    kit.t += 5
+    kit.contacts(locked=True)
+    assert not kit.all(TripEnded)
+
+
+def test_a_pulse_whose_end_nobody_told_is_repeated_all_the_same() -> None:
+    kit = Kit().ready()
+    kit.give(card())
+    kit.wait(4.9)
+    assert kit.pulses == ["unlock"]
+    kit.wait(0.2)
+    assert kit.pulses == ["unlock", "unlock"]
+
+
+def test_late_news_of_an_older_pulse_says_nothing() -> None:
+    kit = Kit().ready()
+    kit.give(card())
+    kit.wait(6)
+    before = kit.state.doors
+    kit.give(ActuationSettled(1, ActuationOutcome.REFUSED, "moving", kit.t))
+    assert kit.state.doors == before
+
+
+def test_a_car_that_rolls_off_under_an_unconfirmed_pulse_gets_no_second_one() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.give(card(), 5)
+    kit.give(ActuationSettled(2, ActuationOutcome.DONE, "", kit.t + 0.3), 0.3)
+    kit.t += 2
+    kit.drive(5.0)
+    kit.wait(2)
+    assert kit.pulses == ["unlock", "lock"]
+    assert (kit.last(ActuationFailed).reason, kit.shown) == ("moving", Pattern.TRY_AGAIN)
+
+
+def test_an_older_report_than_the_last_is_nothing() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    before = kit.state.doors.report
+    kit.contacts(locked=True, sampled_s=0.1)
+    assert kit.state.doors.report == before
+
+
+def test_an_asked_end_waits_over_a_cut_for_the_last_door() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.give(card(), 5)
+    kit.boot()
+    kit.contacts(locked=True, driver_open=True)
+    kit.t += 1
+    kit.contacts(locked=None)
+    assert not kit.all(TripEnded)
+    kit.t += 1
+    kit.contacts(locked=True)
+    assert len(kit.all(TripEnded)) == 1
+    assert kit.pulses.count("lock") == 1

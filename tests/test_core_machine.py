@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from onboard.core import machine
 from onboard.core.commands import Pattern, Reply
 from onboard.core.events import (
     AccessRequested,
     CardsRefused,
+    FaultReported,
     Intent,
     ListReceived,
     MaintenanceRequested,
@@ -19,6 +22,8 @@ from onboard.core.events import (
 from onboard.core.records import (
     AccessDenied,
     DistanceSource,
+    FaultChanged,
+    MaintenanceChanged,
     RentalEnded,
     RentalEndReason,
     Track,
@@ -27,6 +32,7 @@ from onboard.core.records import (
     TripStarted,
 )
 from tests.core_kit import ALICE, BAZOUGES, BOB, HEDE, Kit, booking, card, listing, phone
+from tests.core_people import ANYWHERE
 
 
 def test_a_whole_rental_is_written_once_with_its_distance_and_its_source() -> None:
@@ -154,3 +160,74 @@ def test_a_granted_tap_is_answered_and_a_waiting_request_gets_its_reply() -> Non
     assert kit.shown is Pattern.GRANTED
     assert BAZOUGES.id == kit.last(TripStarted).station
     assert kit.last(TripStarted).driver == ALICE
+
+
+def test_the_vehicle_state_is_in_the_words_of_mds() -> None:
+    kit = Kit().ready(booking(start_s=100, end_s=3600))
+    seen = [machine.vehicle_state(kit.state)]
+    kit.t = 150.0
+    kit.drive(0.0)
+    seen.append(machine.vehicle_state(kit.state))
+    kit.begin()
+    seen.append(machine.vehicle_state(kit.state))
+    kit.travel(to=ANYWHERE)
+    kit.end()
+    seen.append(machine.vehicle_state(kit.state))
+    kit.give(phone(intent=Intent.FINISH), 60)
+    seen.append(machine.vehicle_state(kit.state))
+    kit.give(MaintenanceRequested(on=True, by="agent"))
+    seen.append(machine.vehicle_state(kit.state))
+    assert seen == ["available", "reserved", "on_trip", "stopped", "available", "non_operational"]
+
+
+@pytest.mark.parametrize(("part", "shown"), [("store", True), ("door", True), ("gps", False)])
+def test_a_fault_that_keeps_people_out_is_shown_at_the_car(part: str, shown: bool) -> None:
+    kit = Kit()
+    kit.give(FaultReported(part, active=True, detail="gone"))
+    assert (kit.shown is Pattern.OUT_OF_ORDER) is shown
+    assert dict(kit.state.faults) == {part: "gone"}
+    kit.give(FaultReported(part, active=True, detail="still gone"))
+    kit.give(FaultReported(part, active=False))
+    assert [r.active for r in kit.all(FaultChanged)] == [True, False]
+    assert not kit.state.faults
+
+
+def test_the_same_maintenance_again_is_no_news() -> None:
+    kit = Kit()
+    for on in (True, True, False, False):
+        kit.give(MaintenanceRequested(on=on, by="agent"))
+    assert [r.on for r in kit.all(MaintenanceChanged)] == [True, False]
+
+
+def test_a_long_route_is_written_in_bounded_pieces() -> None:
+    kit = Kit().ready(booking(trace=True))
+    kit.begin()
+    for step in range(130):
+        kit.t += 0.25
+        kit.drive(30.0)
+        kit.t += 0.25
+        kit.give(PositionReported(Position(48.279 + step * 0.0002, -1.84, 22.0, 3, 1.0, kit.t)))
+    pieces = kit.all(Track)
+    assert [len(piece.points) for piece in pieces] == [64, 64]
+    assert 62 <= pieces[1].points[-1][0] <= 65, "seconds since the trip began"
+
+
+def test_a_route_goes_on_over_a_power_cut_with_the_trips_own_seconds() -> None:
+    kit = Kit().ready(booking(trace=True))
+    kit.begin()
+    kit.wait(400)
+    kit.boot()
+    for step in range(3):
+        kit.t += 10
+        kit.drive(10.0)
+        kit.give(PositionReported(Position(48.279 + step * 0.001, -1.84, 10.0, 3, 1.0, kit.t)))
+    kit.wait(60)
+    seconds = [point[0] for point in kit.last(Track).points]
+    assert seconds == sorted(seconds)
+    assert seconds[0] >= 300
+
+
+def test_a_position_without_a_place_on_earth_cannot_be_built() -> None:
+    for latitude, longitude, mode in ((91.0, 0.0, 3), (0.0, -181.0, 3), (0.0, 0.0, 1), (float("nan"), 0.0, 3)):
+        with pytest.raises(ValueError, match="no position"):
+            Position(latitude, longitude, None, mode, None, 0.0)

@@ -8,24 +8,30 @@ import os
 import socket
 import sqlite3
 import stat
+import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cloud_sync.documents import encode_key_set, encode_reservation_list
+from cloud_sync.provisioning import Provisioning
 from cloud_sync.wire import Topic
 from hw.clock_sources import SystemClock
+from hw.interlock import Denied, Interlock
 from onboard import cli
-from onboard.__main__ import BUILD_S, boot_epoch, run
-from onboard.box import Box, Devices, NoDoor, Setting
+from onboard.__main__ import BUILD_S, boot_epoch, build_devices, run
+from onboard.box import INBOX_MAX, Box, Devices, NoDoor, Setting
 from onboard.config import parse_config
 from onboard.console import LINE_MAX, Console, ask
 from onboard.core.commands import Action, Actuate, Pattern
+from onboard.core.events import LockButtonPressed, Reading, Signal, SignalsReported
 from onboard.mail import Identity
 from onboard.notify import Notifier
+from onboard.reactor import Life
 from tests.document_rig import BOX, BOX_V, CAR, CLOUD, KEYS, LIST, ROOT, ROOTS
 
 CONFIG = """
@@ -251,6 +257,95 @@ def test_the_environment_of_a_child_says_nothing_of_the_service(tmp_path: Path) 
         Notifier(environment).ready("x")
         assert "NOTIFY_SOCKET" not in environment
         assert manager.recv(200).startswith(b"READY=1")
+
+
+class Manager(Notifier):
+    """A service manager's ear that counts how often the watchdog was fed."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.fed = 0
+
+    def alive(self) -> None:
+        self.fed += 1
+
+
+class Silent:
+    """A worker that hangs once it is told to."""
+
+    def __init__(self) -> None:
+        self.name = "gps"
+        self.counts: Counter[str] = Counter()
+        self.hangs = threading.Event()
+
+    def run(self, life: Life) -> None:
+        while not life.stop.wait(0.01):
+            if not self.hangs.is_set():
+                life.beat()
+
+
+@pytest.mark.parametrize("part", ["gps", "reactor"])
+def test_the_watchdog_goes_hungry_when_a_worker_or_the_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setattr("onboard.box.WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr("onboard.reactor.BEAT_MAX_S", 0.5)
+    monkeypatch.setattr("onboard.reactor.STEP_MAX_S", 0.5)
+    box, manager, worker, disk = Box(setting(tmp_path)), Manager(), Silent(), threading.Event()
+
+    async def whole() -> None:
+        try:
+            reactor = await box.open(Devices(Watcher([]), (worker,)))
+            running = asyncio.create_task(box.run(manager))
+            while manager.fed < 3:  # noqa: ASYNC110 - the code under test counts it
+                await asyncio.sleep(0.01)
+            if part == "gps":
+                worker.hangs.set()
+            else:
+                monkeypatch.setattr(box.store.store, "commit", lambda *_: disk.wait(20))
+                reactor.post(LockButtonPressed())
+            while part not in (await box._status({}))["not_alive"]:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+            fed = manager.fed
+            await asyncio.sleep(0.5)
+            assert manager.fed <= fed + 1
+            running.cancel()
+            disk.set()
+            await asyncio.gather(running, return_exceptions=True)
+        finally:
+            disk.set()
+            await box.close()
+
+    asyncio.run(asyncio.wait_for(whole(), 30))
+
+
+def test_a_flood_of_refused_documents_leaves_the_door_its_turn(tmp_path: Path) -> None:
+    async def play(box: Box) -> None:
+        bad = encode_reservation_list(replace(LIST, vehicle="other-1"), CLOUD, BOX_V.public)
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while box.mail.counts.total() < INBOX_MAX:
+                turns += 1
+                await asyncio.sleep(0)
+
+        for _ in range(INBOX_MAX):
+            box._came(Topic.LIST, bad)
+        await other()
+        assert turns >= INBOX_MAX
+
+    with_box(tmp_path, play)
+
+
+def test_the_configured_walking_pace_reaches_the_interlock(tmp_path: Path) -> None:
+    config = parse_config(CONFIG.format(dir=tmp_path) + "[policy]\ninterlock_mps = 0.5\n", tmp_path / "box.toml")
+    given = Provisioning(CAR, BOX_V, BOX, ROOTS, bytes(32), encode_key_set(KEYS, ROOT))
+    _, devices = build_devices(config, given, SystemClock(), None, BUILD_S)
+    (note,) = devices.observers
+    interlock = cast("Interlock", note.__self__)  # type: ignore[attr-defined]  # a bound method
+    note(SignalsReported(((Signal.SPEED, Reading(1.0, 100.0, 3.0)),)))
+    assert interlock.permit(Action.UNLOCK, 100.5, 0.3) is Denied.MOVING
 
 
 def test_the_kept_version_floor_of_provisioning_refuses_an_older_list(tmp_path: Path) -> None:

@@ -132,6 +132,14 @@ def test_a_mistake_is_named_with_file_line_and_remedy(text: str, line: int, said
     assert remedy in first
 
 
+def test_a_car_that_nobody_described_is_refused_with_its_line_and_the_known_ones(tmp_path: Path) -> None:
+    file = tmp_path / "box.toml"
+    file.write_text('# the car\n[car]\nmodel = "zoe"\n')
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(caught.value) == f'{file}:3: car.model: no car "zoe" in hw/models; write one of: ami, leaf'
+
+
 def test_a_file_without_a_car_is_refused() -> None:
     assert 'car: missing; add [car] and model = "ami"' in complaint("[can]\n")
 

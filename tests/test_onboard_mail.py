@@ -16,8 +16,10 @@ from onboard.core.events import (
     Event,
     Intent,
     ListReceived,
+    Reading,
     RemoteCredential,
     ResendRequested,
+    Signal,
     TimeHeard,
 )
 from onboard.core.records import AccessDenied, Track
@@ -222,6 +224,14 @@ def test_a_time_proof_for_an_old_or_foreign_nonce_is_refused() -> None:
     assert room.mail.counts == {"time:expired": 2}
 
 
+def test_a_time_proof_for_a_nonce_that_was_never_ours_is_refused() -> None:
+    room = Room()
+    assert room.mail.status(replace(Kit().state, at=room.clock.now())).time_nonce is not None
+    room.get(Topic.TIME, d.encode_time_proof(d.TimeProof(CAR, b"somebody else's!", T0), CLOUD))
+    assert room.events == []
+    assert room.mail.counts == {"time:expired": 1}
+
+
 def test_a_status_says_where_the_car_is_parked_and_never_where_it_is_driven() -> None:
     room = Room()
     kit = Kit().ready()
@@ -243,3 +253,11 @@ def test_a_status_is_signed_and_numbered() -> None:
         asyncio.run(room.mail.send_status(state))
         status = d.decode_status(room.sent[-1][1], BOX.public, CAR)
         assert (status.status_seq, status.vehicle) == (number, CAR)
+
+
+def test_a_value_that_no_status_can_hold_is_counted_and_does_not_end_the_box() -> None:
+    room = Room()
+    vehicle = replace(Kit().state.vehicle, readings={Signal.SOC: Reading(400.0, 1.0, 5.0)})
+    asyncio.run(room.mail.send_status(replace(Kit().state, vehicle=vehicle)))
+    assert not room.sent
+    assert room.mail.counts["status:bad_schema"] == 1

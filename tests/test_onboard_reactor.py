@@ -8,9 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
+from hw.interlock import Denied, Interlock
 from onboard.core.clock import ClockQuality, Instant
 from onboard.core.commands import Actuate, Pattern
 from onboard.core.events import (
@@ -19,11 +21,14 @@ from onboard.core.events import (
     FaultReported,
     Intent,
     LockButtonPressed,
+    Reading,
+    Signal,
+    SignalsReported,
     SupplyReported,
 )
 from onboard.core.records import Recordable
 from onboard.core.state import Kept, State
-from onboard.reactor import BEAT_MAX_S, QUEUE_MAX, Life, Reactor, Workers
+from onboard.reactor import BEAT_MAX_S, QUEUE_MAX, STEP_MAX_S, TURN_EVENTS, Life, Reactor, Workers
 from onboard.store import StepRefused
 from tests.core_kit import Kit, card
 
@@ -156,16 +161,80 @@ def test_a_queue_full_of_requests_stays_bounded() -> None:
     assert reactor.counts["events_dropped"] == 5
 
 
-def test_an_observer_hears_an_event_before_the_core_and_in_the_loops_own_thread() -> None:
+def test_an_observer_hears_an_event_when_it_is_posted_not_when_the_core_gets_to_it() -> None:
     reactor, world, _ = make()
-    seen: list[tuple[Event, int, int]] = []
-    reactor.observers.append(lambda event: seen.append((event, threading.get_ident(), len(world.done))))
+    seen: list[tuple[Event, int]] = []
+    reactor.observers.append(lambda event: seen.append((event, len(world.done))))
     other = threading.Thread(target=reactor.post, args=(card(),))
     other.start()
     other.join()
-    assert seen == []
+    assert seen == [(card(), 0)]
+    asyncio.run(reactor.settle())
+    assert len(seen) == 1, "and only once"
+
+
+def test_a_car_that_drives_off_while_the_disk_is_slow_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    reactor, world, clock = make()
+    interlock = Interlock()
+    reactor.observers.append(interlock.note)
+    slow = asyncio.Event()
+    commit, verdicts = world.commit, []
+
+    async def slowly(*step: Any) -> Kept:
+        await slow.wait()
+        return await commit(*step)
+
+    def actuate(command: Actuate) -> None:
+        verdicts.append(interlock.permit(command.action, clock.at_s, 0.3))
+
+    monkeypatch.setattr(world, "commit", slowly)
+    monkeypatch.setattr(world, "actuate", actuate)
+
+    async def play() -> None:
+        tap = asyncio.create_task(reactor.handle(card()))
+        await asyncio.sleep(0)
+        clock.at_s += 2.0
+        reactor.post(SignalsReported(((Signal.SPEED, Reading(8.0, clock.at_s, 3.0)),), 100))
+        slow.set()
+        await tap
+
+    asyncio.run(play())
+    assert verdicts == [Denied.MOVING]
+
+
+def test_a_flood_of_events_leaves_the_loops_other_tasks_their_turn() -> None:
+    reactor, _, _ = make()
+    turns = 0
+
+    async def play() -> None:
+        nonlocal turns
+        flood = asyncio.create_task(reactor.settle())
+        while not flood.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    for volts in range(QUEUE_MAX):
+        reactor.post(SupplyReported(float(volts)))
+    asyncio.run(play())
+    assert turns >= QUEUE_MAX / TURN_EVENTS
+
+
+def test_a_step_that_does_not_end_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    reactor, world, _ = make()
+    assert not reactor.stuck()
+    seen: list[bool] = []
+
+    async def hang(*step: Any) -> Kept:
+        seen.append(reactor.stuck())
+        real = time.monotonic
+        monkeypatch.setattr("onboard.reactor.time.monotonic", lambda: real() + STEP_MAX_S + 1)
+        seen.append(reactor.stuck())
+        return cast("Kept", step[0])
+
+    monkeypatch.setattr(world, "commit", hang)
     asyncio.run(reactor.handle(card()))
-    assert seen == [(card(), threading.get_ident(), 0)]
+    assert seen == [False, True]
+    assert not reactor.stuck()
 
 
 def test_the_loop_serves_events_and_deadlines_until_stopped() -> None:

@@ -6,11 +6,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from cloud_sync.documents.records import GENESIS, chain_digest, decode_record, encode_record
 from onboard.core.clock import Instant
 from onboard.core.records import EXPENDABLE, Recordable, TripEnded
-from onboard.store import Opened, Store
+from onboard.store import RESERVE_WAL_PAGES, Opened, Store
 from onboard.store_room import LIMITS, ROW_BYTES, Limits, Rank, rank_of
+from onboard.store_side import Reserve
 from tests.store_rig import AT, denied, fault, kill, open_store, put, shell, track, trip_ended
 
 SMALL = replace(LIMITS, rows_max=2000, expendable_rows_max=1500, bytes_max=256 * 1024)
@@ -33,6 +36,28 @@ def flood(opened: Opened, steps: int) -> None:
     kept = opened.kept
     for number in range(steps):
         kept = put(opened.store, kept, *[track(number, 40)] * 10, at=replace(AT, boot_s=float(number)))
+
+
+def test_on_the_reserve_the_log_stays_small_so_that_the_reserve_holds_trips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_store(tmp_path)
+    monkeypatch.setattr(Reserve, "take", lambda _self: False)  # the disk stays full
+    log = opened.store.path.with_name("store.db-wal")
+    kept = put(opened.store, opened.kept, trip_ended(0))
+    assert opened.store._reserve.release()
+    opened.store._live_on_reserve(yes=True)
+    for number in range(1, 200):
+        kept = put(opened.store, kept, trip_ended(number))
+    assert log.stat().st_size < 3 * RESERVE_WAL_PAGES * 4096
+    opened.store.close()
+    again = open_store(tmp_path)
+    assert again.store.on_reserve
+    kept = again.kept
+    for number in range(200, 400):
+        kept = put(again.store, kept, trip_ended(number))
+    assert log.stat().st_size < 3 * RESERVE_WAL_PAGES * 4096, "also where the box starts on its reserve"
+    again.store.close()
 
 
 def test_ranks_follow_the_core_and_a_trip_is_never_expendable() -> None:

@@ -1,6 +1,7 @@
 """Trips, rentals and places out of the box's records, in the transaction that stores them.
 
-Rows may come late and out of order, never twice: an end may stand before its start.
+Rows may come late and out of order: an end may stand before its start. A box whose database was damaged goes on under a
+new store id, with the old numbers, and sends again what it did not know acknowledged: ``StoreReplaced`` joins the two.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table, and_, delete, insert, select, update
 
 from cloud_sync.documents import Refused, Row, UnknownRecord, decode_record, record_kind
 from cloud_sync.endpoint import tables
 from cloud_sync.endpoint.dialect import insert_new, upsert
-from onboard.core.records import Parked, Recordable, RentalEnded, Track, TripEnded, TripStarted
+from onboard.core.records import Parked, Recordable, RentalEnded, StoreReplaced, Track, TripEnded, TripStarted
 
 DROPPED: Final = "dropped"
 """Kind of a row whose content the box dropped for room; its place in the chain is kept."""
@@ -54,10 +55,18 @@ def plain_fields(payload: bytes) -> dict[str, Any]:
     return {field.name: _plain(getattr(record, field.name)) for field in fields(record) if field.name not in PRIVATE}
 
 
-def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float) -> str:
-    """Bring the derived tables up to date with one new row. Returns an alarm's text where it can't be, else ""."""
-    key = {"vehicle": vehicle, "store_id": store_id}
+CONTRADICTION: Final = "contradiction"
+REPLACED: Final = "store_replaced"
+
+
+def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float) -> tuple[str, str] | None:
+    """Bring the derived tables up to date with one new row. Returns an alarm (kind, text) where a person must look."""
+    key = {"vehicle": vehicle, "store_id": _first_store(db, vehicle, store_id)}
     match read(row.payload):
+        case StoreReplaced() as replaced:
+            twice = _join(db, vehicle, store_id, replaced.previous)
+            text = f"the box replaced its database: {replaced.reason}. Look at its card; records may be missing"
+            return REPLACED, f"{text}; ended twice, the first end counts: {', '.join(twice)}" if twice else text
         case TripStarted() as started:
             _start(db, key, started, row.at.wall_s)
         case TripEnded() as ended:
@@ -70,7 +79,52 @@ def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float)
             place(db, vehicle, min(row.at.wall_s, now_s), (latitude, longitude), "parked")
         case _:
             pass
-    return ""
+    return None
+
+
+def _first_store(db: Connection, vehicle: str, store_id: bytes) -> bytes:
+    table = tables.lineages
+    wanted = select(table.c.first_store_id).where(table.c.vehicle == vehicle, table.c.store_id == store_id)
+    return db.scalar(wanted) or store_id
+
+
+def _join(db: Connection, vehicle: str, store_id: bytes, previous: bytes) -> list[str]:
+    """Count a store as the continuation of ``previous``; what follows from both becomes one. Returns what clashed."""
+    first = _first_store(db, vehicle, previous)
+    if not previous or first == store_id or _first_store(db, vehicle, store_id) != store_id:
+        return []
+    line = tables.lineages
+    db.execute(
+        update(line).where(line.c.vehicle == vehicle, line.c.first_store_id == store_id).values(first_store_id=first)
+    )
+    db.execute(insert(line).values(vehicle=vehicle, store_id=store_id, first_store_id=first))
+    twice = []
+    for table, word in ((tables.trips, "trip"), (tables.rentals, "rental"), (tables.points, "trip")):
+        rows = db.execute(select(table).where(table.c.vehicle == vehicle, table.c.store_id == store_id)).all()
+        fields_of = [row._asdict() for row in rows]
+        twice += [f"{word} {row[word]}" for row in fields_of if not _move(db, table, row, first)]
+    return twice
+
+
+def _move(db: Connection, table: Table, row: dict[str, Any], first: bytes) -> bool:
+    """Put a row under its line's first store; one that is there already gains what it lacks and loses nothing.
+
+    False if the two tell of different ends.
+    """
+    key = list(table.primary_key)
+    old = and_(*(column == row[column.name] for column in key))
+    there = and_(*(column == (first if column.name == "store_id" else row[column.name]) for column in key))
+    held = db.execute(select(table).where(there)).one_or_none()
+    if held is None:
+        db.execute(update(table).where(old).values(store_id=first))
+        return True
+    known = held._asdict()
+    lacking = {name: value for name, value in row.items() if known[name] is None and value is not None}
+    db.execute(delete(table).where(old))
+    if lacking:
+        db.execute(update(table).where(there).values(lacking))
+    ends = {fields.get("ended_s") for fields in (row, known)} - {None}
+    return len(ends) <= 1
 
 
 def place(db: Connection, vehicle: str, at_s: float, degrees: tuple[float, float], source: str) -> None:
@@ -98,7 +152,7 @@ def _start(db: Connection, key: dict[str, Any], started: TripStarted, wall_s: fl
     upsert(db, rentals, rental, rentals.c.vehicle, rentals.c.store_id, rentals.c.rental, unless=unless)
 
 
-def _end_trip(db: Connection, key: dict[str, Any], ended: TripEnded, row: Row) -> str:
+def _end_trip(db: Connection, key: dict[str, Any], ended: TripEnded, row: Row) -> tuple[str, str] | None:
     table = tables.trips
     values = {
         **key,
@@ -117,11 +171,18 @@ def _end_trip(db: Connection, key: dict[str, Any], ended: TripEnded, row: Row) -
     }
     unless = table.c.ended_seq.is_not(None)
     if upsert(db, table, values, table.c.vehicle, table.c.store_id, table.c.trip, unless=unless):
-        return ""
-    return f"trip {ended.trip} ended twice; the first end counts"
+        return None
+    held = select(table.c.ended_s, table.c.distance_m).where(*_same(table, key), table.c.trip == ended.trip)
+    if db.execute(held).one() == (row.at.wall_s, ended.distance_m):
+        return None  # the same end, sent again under a new store
+    return CONTRADICTION, f"trip {ended.trip} ended twice; the first end counts"
 
 
-def _end_rental(db: Connection, key: dict[str, Any], ended: RentalEnded, row: Row) -> str:
+def _same(table: Table, key: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(table.c[name] == value for name, value in key.items())
+
+
+def _end_rental(db: Connection, key: dict[str, Any], ended: RentalEnded, row: Row) -> tuple[str, str] | None:
     table = tables.rentals
     values = {
         **key,
@@ -140,8 +201,11 @@ def _end_rental(db: Connection, key: dict[str, Any], ended: RentalEnded, row: Ro
     }
     unless = table.c.ended_seq.is_not(None)
     if upsert(db, table, values, table.c.vehicle, table.c.store_id, table.c.rental, unless=unless):
-        return ""
-    return f"rental {ended.rental} ended twice; the first end counts"
+        return None
+    held = select(table.c.ended_s, table.c.billable_s).where(*_same(table, key), table.c.rental == ended.rental)
+    if db.execute(held).one() == (row.at.wall_s, ended.billable_s):
+        return None  # the same end, sent again under a new store
+    return CONTRADICTION, f"rental {ended.rental} ended twice; the first end counts"
 
 
 def _track(db: Connection, key: dict[str, Any], track: Track, at_s: float) -> None:

@@ -7,6 +7,7 @@ and changes nothing else.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -35,8 +36,12 @@ from cloud_sync.endpoint.messages import Box, StatusResult
 from cloud_sync.endpoint.store import Store
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic, check_payload, cloud_subscriptions, parse_topic
 
+log = logging.getLogger(__name__)
+
 REFRESH_EVERY_S: Final = 3600.0
 """How often everything retained is sent again, lists that grew old issued anew: a broker may have lost it."""
+
+RESTART_S: Final = 1.0
 
 QUEUE_MAX: Final = 20_000
 """Messages waiting for the broker: two retained ones for each of some thousand cars."""
@@ -155,7 +160,7 @@ class Consumer:
             linked=self._linked,
             queue_max=QUEUE_MAX,
         )
-        self._thread = threading.Thread(target=self._carrier.run, args=(self._beat, self._stop), name="consumer")
+        self._thread = threading.Thread(target=self._run, name="consumer")
 
     @property
     def connected(self) -> bool:
@@ -179,6 +184,17 @@ class Consumer:
     def publish(self, message: Outgoing) -> bool:
         """Send one message if connected. A list that is not sent now goes out at the next connection."""
         return self._carrier.publish(message)
+
+    def _run(self) -> None:
+        """Serve until stopped: one car's odd message must not make the endpoint deaf to all others."""
+        while not self._stop.is_set():
+            try:
+                self._carrier.run(self._beat, self._stop)
+            except Exception as error:
+                log.exception("the broker's messages could not be served; trying again")
+                self.ingest.counts["consumer_failed"] += 1
+                self.trouble = f"{type(error).__name__} while serving a message. Look at the log; it goes on by itself."
+                self._stop.wait(RESTART_S)
 
     def _linked(self, news: LinkNews) -> None:
         self.trouble = news.trouble

@@ -118,10 +118,9 @@ class Store:
                 return Taken(0, LogPlace(0, GENESIS), None, alarm=True)
             new = _insert_rows(db, batch, now_s)
             for row in batch.rows:
-                trouble = derive.apply(db, batch.vehicle, batch.store_id, row, now_s) if row.seq in new else ""
-                if trouble:
-                    where = (batch.store_id, row.seq, row.digest)
-                    note_alarm(db, batch.vehicle, "contradiction", trouble, now_s, *where)
+                trouble = derive.apply(db, batch.vehicle, batch.store_id, row, now_s) if row.seq in new else None
+                if trouble is not None:
+                    note_alarm(db, batch.vehicle, *trouble, now_s, batch.store_id, row.seq, row.digest)
             place, resend_from = _advance(db, batch, now_s)
             return Taken(len(new), place, resend_from, alarm=False)
 

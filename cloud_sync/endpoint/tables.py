@@ -1,7 +1,8 @@
 """The endpoint's tables, in SQLAlchemy Core: the same on SQLite and PostgreSQL. Times are Unix seconds (UTC).
 
 ``events`` is what the boxes wrote, append-only. ``trips``, ``rentals`` and ``points`` follow from it, in the same
-transaction, and could be made anew from it.
+transaction, and could be made anew from it. Their ``store_id`` is the first one of a line of stores (``lineages``): a
+trip that began before the box's database was damaged and ended after it is one trip.
 """
 
 from __future__ import annotations
@@ -74,6 +75,14 @@ logs = Table(  # how far each box's log is held without a gap: what an acknowled
     Column("digest", LargeBinary(32), nullable=False),
     Column("highest_seq", BigInteger, nullable=False),
     Column("resend_asked_s", Float, nullable=False),
+)
+
+lineages = Table(  # a store that took a damaged one's place, and the first store of that line: numbers go on through it
+    "lineages",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("store_id", LargeBinary(16), primary_key=True),
+    Column("first_store_id", LargeBinary(16), nullable=False),
 )
 
 trips = Table(

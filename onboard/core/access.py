@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from onboard.core.clock import Belief, ClockQuality, Instant, believe
 from onboard.core.events import CardCredential, Credential, PhoneCredential, RemoteCredential
@@ -70,6 +71,8 @@ def credential_name(credential: Credential) -> str:
             return "phone"
         case RemoteCredential():
             return "remote"
+        case _:
+            assert_never(credential)
 
 
 def revoked(state: State, credential: Credential, now: Instant) -> bool:
@@ -86,6 +89,8 @@ def revoked(state: State, credential: Credential, now: Instant) -> bool:
             return any(taken_back(state, mark, now) for mark in marks)
         case RemoteCredential():
             return False
+        case _:
+            assert_never(credential)
 
 
 def taken_back(state: State, what: bytes, now: Instant) -> bool:
@@ -132,6 +137,8 @@ def names(cards: tuple[CardGrant, ...], keys: tuple[bytes, ...], subject: bytes,
             return key in keys
         case RemoteCredential(subject=who):
             return who == subject
+        case _:
+            assert_never(credential)
 
 
 def applies(state: State, grant: Pass) -> bool:

@@ -207,9 +207,9 @@ def confirm_by_s(state: State) -> float | None:
 
 
 def on_unconfirmed(d: Draft) -> None:
-    """Repeat the pulse that nothing confirmed, or give up and tell."""
-    pending = d.state.doors.actuation
-    if pending is None:
+    """Repeat the pulse that nothing confirmed in its time, or give up and tell."""
+    pending, by_s = d.state.doors.actuation, confirm_by_s(d.state)
+    if pending is None or by_s is None or d.boot_s < by_s:
         return
     moving = standing(d.state.vehicle, d.policy, d.boot_s) is Standing.MOVING
     if pending.attempt >= d.policy.attempts_max or moving:
@@ -285,9 +285,7 @@ def abandoned(state: State, now_s: float) -> bool:
 def take_over(d: Draft) -> None:
     """End an abandoned rental, billed to its last standstill, so that the next may begin."""
     rental = d.kept.rental
-    if rental is None:
-        return
-    if rental.trip is not None:
+    if rental is not None and rental.trip is not None:
         rentals.end_trip(d, TripEndReason.ABANDONED)
     else:
         rentals.end_rental(d, RentalEndReason.TIME_OVER)

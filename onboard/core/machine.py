@@ -211,8 +211,7 @@ def _serve_deadlines(d: Draft) -> None:
     def due(at_s: float | None) -> bool:
         return at_s is not None and d.boot_s >= at_s
 
-    if due(doors.confirm_by_s(d.state)):
-        doors.on_unconfirmed(d)
+    doors.on_unconfirmed(d)
     if due(d.state.doors.armed_until_s):
         d.doors(armed_until_s=None, armed_needs_opening=False)
         d.show(Pattern.TRY_AGAIN)
@@ -221,12 +220,10 @@ def _serve_deadlines(d: Draft) -> None:
     watch.on_wall(d)
     if due(d.state.plug_in_by_s):
         watch.on_plug_in_due(d)
-    if due(d.state.progress_at_s):
-        rental.save_progress(d)
+    rental.save_progress(d)
     if due(d.state.track_at_s):
         rental.flush_track(d)
-    if due(power.due_s(d.state)):
-        power.on_due(d)
+    power.on_due(d)
     if due(sync.due_s(d.state)):
         sync.on_due(d)
 

@@ -57,9 +57,9 @@ def due_s(state: State) -> float | None:
 
 
 def on_due(d: Draft) -> None:
-    """Enter the pending step."""
-    supply = d.state.supply
-    if supply.pending is None:
+    """Enter the pending step if it held long enough."""
+    supply, by_s = d.state.supply, due_s(d.state)
+    if supply.pending is None or by_s is None or d.boot_s < by_s:
         return
     level = supply.pending
     if level is SupplyLevel.OFF and d.kept.rental is not None:

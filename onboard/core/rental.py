@@ -120,18 +120,15 @@ def end_trip(d: Draft, reason: TripEndReason, flags: tuple[str, ...] = ()) -> No
     d.set(progress_at_s=None, track_at_s=None)
     d.tell_status()
     finish = trip.end is not None and trip.end.finish
-    why = _why_over(d, reason, finish=finish)
+    why = _why_over(d, replace(rental, distance_m=rental.distance_m + driven_m), reason, finish=finish)
     if reason is TripEndReason.LOCKED:
         d.set(locked_s=d.boot_s)
     if why is not None:
         end_rental(d, why)
 
 
-def _why_over(d: Draft, reason: TripEndReason, *, finish: bool) -> RentalEndReason | None:
-    """Say why a rental is over with this trip's end, if it is."""
-    rental = d.kept.rental
-    if rental is None:
-        return None
+def _why_over(d: Draft, rental: Rental, reason: TripEndReason, *, finish: bool) -> RentalEndReason | None:
+    """Say why a rental is over with its trip's end, if it is."""
     if reason is TripEndReason.ABANDONED:
         return RentalEndReason.ABANDONED
     if reason is TripEndReason.NOT_OPENED:
@@ -220,10 +217,9 @@ def end_rental(d: Draft, reason: RentalEndReason) -> None:
 
 
 def save_progress(d: Draft) -> None:
-    """Make the running trip's distance and duration durable."""
-    rental = d.kept.rental
-    if rental is None or rental.trip is None:
-        d.set(progress_at_s=None)
+    """Make the running trip's distance and duration durable when it is time to."""
+    rental, at_s = d.kept.rental, d.state.progress_at_s
+    if rental is None or rental.trip is None or at_s is None or d.boot_s < at_s:
         return
     at, epoch = d.stamp, d.state.boot_epoch
     trip = replace(rental.trip, meter=d.state.meter, span=save(rental.trip.span, at, epoch))

@@ -20,7 +20,7 @@ from onboard.core.events import (
 )
 from onboard.core.grants import Pass
 from onboard.core.records import AccessDenied, DocumentRefused, DoorReopened, ListAccepted, RentalEndReason
-from onboard.core.state import Grants
+from onboard.core.state import Grants, Rental
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
 """Refusals that pass by themselves: the light says try again, not no."""
@@ -40,18 +40,15 @@ def on_access(d: Draft, event: AccessRequested) -> None:
     _note_credential(d, who)
     running = d.kept.rental
     if running is not None and access.is_driver(d.state, running.booking, who):
-        _driver(d, event)
+        _driver(d, event, running)
     elif event.intent in (Intent.TAP, Intent.UNLOCK) and not _just_finished(d, event):
         _unlock(d, event)
     elif event.intent in (Intent.LOCK, Intent.FINISH):
         _deny(d, event, "in_use" if running is not None else "not_open")
 
 
-def _driver(d: Draft, event: AccessRequested) -> None:
+def _driver(d: Draft, event: AccessRequested, running: Rental) -> None:
     """Serve the running rental's driver."""
-    running = d.kept.rental
-    if running is None:
-        return
     # Only the driver's hand counts as one: a stranger who taps at an abandoned car must not keep it blocked.
     d.doors(touched_s=d.boot_s, left_open_told=False)
     report = doors.fresh_report(d.state, d.boot_s)
@@ -113,11 +110,10 @@ def _unlock(d: Draft, event: AccessRequested) -> None:
     still = trips.standing(d.state.vehicle, d.policy, d.boot_s) is not trips.Standing.MOVING
     left = doors.abandoned(d.state, d.boot_s)
     verdict = access.decide(d.state, event.credential, d.now, abandoned=left, still=still)
-    match verdict:
-        case Denial(reason=reason):
-            _deny(d, event, reason)
-        case Grant():
-            _open(d, event, verdict)
+    if isinstance(verdict, Denial):
+        _deny(d, event, verdict.reason)
+    else:
+        _open(d, event, verdict)
 
 
 def _open(d: Draft, event: AccessRequested, grant: Grant) -> None:

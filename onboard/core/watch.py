@@ -123,11 +123,9 @@ def on_time(d: Draft, event: TimeHeard) -> None:
 
 
 def on_plug_in_due(d: Draft) -> None:
-    """Tell the cloud that a returned car does not charge, unless it needn't or can't."""
+    """Tell the cloud that a returned car does not charge (charging clears this), unless it needn't or can't."""
     d.set(plug_in_by_s=None)
     soc = rental.soc_pct(d.state)
-    if d.state.vehicle.charging in (Charging.CHARGING, Charging.FULL):
-        return
     if soc is not None and soc >= d.policy.plug_in_soc_pct:
         return
     reading = d.state.vehicle.readings.get(Signal.TEMPERATURE)
