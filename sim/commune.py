@@ -48,6 +48,7 @@ class Commune:
     def found(self) -> None:
         """Make the commune and its one car; give the box its keys, as a technician does."""
         rig = self._rig
+        rig.shell("systemctl stop amibox")
         self._certify()
         provisioning = f"{STATE}/provisioning.cbor"
         rig.shell(
@@ -58,6 +59,7 @@ class Commune:
             timeout_s=120,
         )
         self.start()
+        rig.shell("systemctl start --no-block amibox")
 
     def start(self) -> None:
         """Start broker and endpoint (again, after a power cut); return when they have found each other."""

@@ -33,7 +33,7 @@ from sim.gnss import TrueFix, sentences
 from sim.pn532 import SimulatedPn532
 from sim.route import BAZOUGES_HEDE
 
-TURN_S: Final = 0.01
+TURN_S: Final = 0.02
 LINE_MAX: Final = 4096
 RETRY_S: Final = 1.0
 STROKE_S: Final = 0.04
@@ -121,6 +121,7 @@ class WiredCar:
         self._settings = DoorSettings(**rig["pins"])
         self._pins = SimulatedPins(rig["gpio"]["label"])
         self._levels: dict[int, bool] = {}
+        self._contacts: dict[int, bool] = {}
         self._door = SimulatedDoor(self._settings, self._set_input, stroke_s=STROKE_S)
         self._path = Path(rig["car"]["socket"])
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +165,10 @@ class WiredCar:
             if self._levels.get(int(pin)) != level:
                 self._levels[int(pin)] = level
                 self._door.on_output(int(pin), level)
+        for pin, level in tuple(self._contacts.items()):
+            if not level:
+                # A contact to ground beats the pull-up that the box asks for when it claims a line; here the last wins.
+                self._pins.pull(pin, up=False)
         wall_s = self._wall_s + real_boot_s()
         if int(wall_s) > self._second:
             self._second = int(wall_s)
@@ -179,6 +184,7 @@ class WiredCar:
                 self._gps.use(partial(_write, sentences(fix)))
 
     def _set_input(self, pin: int, level: bool) -> None:  # noqa: FBT001 -- the signature that SimulatedDoor calls
+        self._contacts[pin] = level
         self._pins.pull(pin, up=level)
         if pin == self._settings.lock_contact_pin and hasattr(self, "_door"):
             self.moments["locked" if self._door.locked else "unlocked"] = real_boot_s()
