@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from sim.bench import steps
+from sim.bench.cable import Cable
 from sim.bench.steps import BenchError
+from sim.processes import die_with
 
 BOOT_S: Final = 240.0
 """Longest boot: 13 to 35 s were measured by emulation, more on a busy machine."""
@@ -76,6 +78,7 @@ class Machine:
         """Seconds from power to the first answer, of the last boot."""
         self._folder = Path(tempfile.mkdtemp(prefix="amibox-bench-"))
         self._disk = self._folder / "disk.qcow2"
+        self._cables = [Cable(self._folder / f"{name}-box", self._folder / f"{name}-car") for name in USB]
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._answers: IO[bytes] | None = None
@@ -101,7 +104,14 @@ class Machine:
             subprocess.run([*made, str(self._disk)], check=True, timeout=60)  # noqa: S603 -- our own words
         begun_s = time.monotonic()
         with (self.results / "qemu.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
+            parent = os.getpid()
+            self._process = subprocess.Popen(  # noqa: S603 -- our own words
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=lambda: die_with(parent),  # noqa: PLW1509 -- no thread of ours holds a lock over it
+            )
         self.boots += 1
         self.await_boot(begun_s)
 
@@ -132,6 +142,8 @@ class Machine:
     def close(self) -> None:
         """Cut the power for good, and leave nothing but the results."""
         self.cut()
+        for cable in self._cables:
+            cable.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, *argv: str | Path, stdin: bytes = b"", timeout_s: float = 60.0, grace_s: float = ANSWER_S) -> Said:
@@ -203,8 +215,8 @@ class Machine:
         # Two null-modem cables: an ISA port of the car's side, a USB adapter of the box's.
         command += ["-device", "qemu-xhci,id=usb"]
         for socket_number, name in enumerate(USB, start=1):
-            command += ["-chardev", f"socket,id={name}-box,path={folder}/{name},server=on,wait=off"]
-            command += ["-chardev", f"socket,id={name}-car,path={folder}/{name},reconnect=1"]
+            command += ["-chardev", f"socket,id={name}-box,path={folder}/{name}-box"]
+            command += ["-chardev", f"socket,id={name}-car,path={folder}/{name}-car"]
             command += ["-serial", f"chardev:{name}-car"]
             command += ["-device", f"usb-serial,id={name},bus=usb.0,port={socket_number},chardev={name}-box"]
         command += ["-object", "can-bus,id=bus"]
