@@ -55,7 +55,7 @@ class Cable:
 
     def _plug_in(self, listener: socket.socket, name: str) -> None:
         end, _ = listener.accept()
-        end.setblocking(False)
+        end.settimeout(0)
         before = self._ends.pop(name, None)
         if before is not None:
             self._selector.unregister(before)
