@@ -118,14 +118,15 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
 def _child(what: str, rest: list[str]) -> int:
     """Run a command of the virtual car as a child: nothing of the product imports it."""
     with subprocess.Popen([sys.executable, "-m", "sim", what, *rest]) as child:  # noqa: S603 - our own module
-        while True:
-            try:
-                return child.wait()
-            except KeyboardInterrupt:
-                # A terminal sends it to the child as well, others to us alone; the child cleans up once, and ends.
-                # The next ones say nothing new, and one that met our own end would hide the child's exit code.
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                child.send_signal(signal.SIGINT)
+
+        def forward(_number: int, _frame: object) -> None:
+            # A terminal sends it to the child as well, others to us alone; the child cleans up once, and ends. No
+            # exception: one between the kernel's answer and wait() reading it would lose the child's exit code.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            child.send_signal(signal.SIGINT)
+
+        signal.signal(signal.SIGINT, forward)
+        return child.wait()
 
 
 def _status(args: argparse.Namespace) -> int:
