@@ -1,10 +1,12 @@
 # Everything a developer or a technician types. `make` alone lists it.
 # The Python in use: `make setup PYTHON=python3.12` takes another one than the system's.
 PYTHON ?= python3
+# The Debian of the bench's guest.
+RELEASE ?= 12
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check ci format-check lint types imports test-system format clean
+.PHONY: help setup demo test check ci format-check lint types imports test-system bench-image hil format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,11 +36,11 @@ demo: setup ## play one whole rental with a simulated car; no network, no root
 	$(BIN)/amibox demo
 
 test: setup ## every test that needs neither root nor further programs
-	$(BIN)/pytest -n auto --dist loadfile -m "not system"
+	$(BIN)/pytest -n auto --dist loadfile -m "not system and not hil"
 
 check: format-check lint types imports test ## what must be green before a commit
 
-ci: check test-system ## check, and every other set of tests
+ci: check test-system hil ## check, and every other set of tests
 
 format-check: setup
 	$(BIN)/ruff format --check
@@ -54,6 +56,13 @@ imports: setup ## who may import whom
 
 test-system: setup ## the tests that need mosquitto, strace, systemd-analyze and pip's index
 	$(BIN)/pytest -m system
+
+bench-image: setup ## build the disk of the bench's guest; RELEASE=12 or 13; wants root
+	$(BIN)/python -m sim.bench image --release $(RELEASE)
+
+hil: setup ## the numbered tests in a Debian guest under QEMU; RELEASE=12 or 13; docs/bench.md
+	$(BIN)/python -m sim.bench image --release $(RELEASE)
+	RELEASE=$(RELEASE) $(BIN)/pytest -m hil --durations=0 -v tests/hil
 
 format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format

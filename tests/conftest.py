@@ -12,7 +12,10 @@ ROOT = Path(__file__).parent.parent
 RECORDINGS = Path(os.environ.get("AMIBOX_DATA", ROOT.parent / "shared" / "data"))
 VERIFICATION = ROOT / "docs" / "verification.md"
 
-SETS = {"system": "real mosquitto, strace, systemd-analyze and an installed wheel: make test-system"}
+SETS = {
+    "system": "real mosquitto, strace, systemd-analyze and an installed wheel: make test-system",
+    "hil": "a Debian guest with the real kernel and its drivers, or a box with wires: make hil",
+}
 """Markers of the sets that ``make test`` leaves out: what each needs, and the command that runs it."""
 
 _broken_promises: set[str] = set()

@@ -28,7 +28,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 def project_files(*endings: str) -> list[Path]:
     """Every file of the project (what a clone holds), by the ends of names; all without."""
-    found = [file for file in ROOT.iterdir() if file.is_file() and file.name != ".coverage"]
+    found = [file for file in ROOT.iterdir() if file.is_file() and file.name not in {".coverage", ".git"}]
     for folder in OURS:
         found += [file for file in (ROOT / folder).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     return sorted(file for file in found if not endings or file.suffix in endings)

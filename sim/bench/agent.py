@@ -1,0 +1,77 @@
+"""The bench's hand in the guest: runs commands that come over a virtio port and returns what they said.
+
+Stands alone: the guest's own Python runs this file as a service. One JSON object on a line each way. A request has
+``id`` and ``argv``, and may have ``stdin`` (base64) and ``timeout_s``; the answer has ``id``, ``code`` (-1: out of
+time) and ``out`` (base64, standard output and error together).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+PORT: Final = Path("/dev/virtio-ports/bench.agent")
+LINE_MAX: Final = 8 * 1024 * 1024
+OUT_MAX: Final = 2 * 1024 * 1024
+TIMEOUT_S: Final = 60.0
+
+
+def answer(line: bytes) -> dict[str, Any]:
+    """Do what one line asks; return the answer."""
+    number = None
+    try:
+        request = json.loads(line)
+        number = request["id"]
+        code, out = perform(
+            [str(word) for word in request["argv"]],
+            base64.b64decode(request.get("stdin", "")),
+            float(request.get("timeout_s", TIMEOUT_S)),
+        )
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        code, out = 126, f"{type(error).__name__}: {error}".encode()
+    return {"id": number, "code": code, "out": base64.b64encode(out).decode()}
+
+
+def perform(argv: list[str], stdin: bytes, timeout_s: float) -> tuple[int, bytes]:
+    """Run a command; return its code and the end of what it said."""
+    # A file, not a pipe: a child that stays behind keeps a pipe open.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
+        process = subprocess.Popen(argv, stdin=given, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603 -- the bench's own words
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            code = -1
+        size = out.seek(0, 2)
+        out.seek(max(0, size - OUT_MAX))
+        return code, out.read()
+
+
+def main() -> None:
+    """Serve for ever."""
+    with PORT.open("r+b", buffering=0) as port:
+        pending = b""
+        while True:
+            data = port.read(65_536)
+            if not data:
+                return  # nobody is at the other end: the service starts again
+            pending += data
+            while b"\n" in pending:
+                line, _, pending = pending.partition(b"\n")
+                if line.strip():
+                    reply = json.dumps(answer(line)).encode() + b"\n"
+                    while reply:
+                        reply = reply[port.write(reply) :]
+            if len(pending) > LINE_MAX:
+                pending = b""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Builds the guest's disk in three layers, each kept until what it is made of changes.
+
+``base``: Debian's packages and the simulated pins (a minute or two). ``venv``: the project's dependencies in
+``/opt/amibox/.venv``. ``disk``: the project and its files where ``systemd/README.md`` puts them, as one ext4 image.
+A layer's folder is named by a hash of its inputs, and appears only when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from sim.bench import install, steps
+from sim.bench.release import Release
+from sim.bench.steps import BenchError, run, step
+
+ROOT: Final = Path(__file__).parents[2]
+BUILD: Final = ROOT / "build" / "bench"
+KEPT: Final = 2
+"""Older layers of a kind are removed beyond this many."""
+DISK_SIZE: Final = "4G"
+"""Sparse: what is not written takes no room."""
+
+TOOLS: Final = {
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "dpkg-deb": "dpkg",
+    "xz": "xz-utils",
+}
+
+
+class Image:
+    """The layers of one release. ``disk`` returns the folder with ``disk.img``, ``vmlinuz`` and ``initrd.img``."""
+
+    def __init__(self, which: Release) -> None:
+        self.release = which
+        self.folder = BUILD / f"debian-{which.number}"
+        self.log = self.folder / "build.log"
+
+    def disk(self) -> Path:
+        """Build what is not there yet. BenchError that says what to do where that can't be."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        base_key = _digest([repr(self.release), *_texts(Path(__file__).parent, "release.py", "debian.py")])
+        venv_key = _digest([base_key, (ROOT / "constraints.txt").read_text(), *_dependencies()])
+        key = _digest([venv_key, *_texts(Path(__file__).parent, "image.py", "install.py", "agent.py"), *_project()])
+        done = self.folder / f"disk-{key}"
+        if done.is_dir():
+            return done
+        steps.need(TOOLS)
+        if os.geteuid() != 0:
+            raise BenchError("Making the guest's disk needs root (owners of files, chroot): sudo make bench-image")
+        self.log.write_bytes(b"")
+        base = self._layer("base", base_key, self._make_base)
+        venv = self._layer("venv", venv_key, lambda tree: self._make_venv(base, tree))
+        return self._layer("disk", key, lambda folder: self._make_disk(venv, folder))
+
+    def _layer(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+        done = self.folder / f"{kind}-{key}"
+        if done.is_dir():
+            return done
+        unfinished = self.folder / f"{kind}.new"
+        _remove(unfinished)
+        unfinished.mkdir()
+        try:
+            make(unfinished)
+        except BaseException:
+            _remove(unfinished)
+            raise
+        unfinished.rename(done)
+        layers = sorted(self.folder.glob(f"{kind}-*"), key=lambda each: each.stat().st_ctime, reverse=True)
+        for old in layers[KEPT:]:
+            _remove(old)
+        return done
+
+    def _make_base(self, tree: Path) -> None:
+        from sim.bench import debian  # noqa: PLC0415 -- only a build needs it
+
+        debian.make(self.release, tree, self.log)
+
+    def _make_venv(self, base: Path, tree: Path) -> None:
+        wheels = self.folder / "wheels"
+        with step("wheels fetched"):
+            self._fetch(wheels)
+        with step("dependencies installed offline"):
+            _copy(base, tree, self.log)
+            install.dependencies(tree, wheels, ROOT, self.log)
+
+    def _fetch(self, wheels: Path) -> None:
+        """Fetch on this machine: the tree's pip may not know this machine's proxy and certificates."""
+        _remove(wheels)
+        wheels.mkdir()
+        version = self.release.python
+        pip: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        pip += ["--dest", wheels]
+        pinned: list[str | Path] = ["-c", ROOT / "constraints.txt"]
+        tags = ["any", *(f"manylinux_2_{minor}_x86_64" for minor in range(34, 16, -1)), "manylinux2014_x86_64"]
+        tags += ["manylinux2010_x86_64", "manylinux1_x86_64", "manylinux_2_5_x86_64", "manylinux_2_12_x86_64"]
+        target = ["--only-binary=:all:", "--python-version", version, "--implementation", "cp"]
+        for tag in tags:
+            target += ["--platform", tag]
+        wanted = _dependencies()
+        built = [each for each in wanted if version == "3.13" and each.startswith("lgpio")]
+        run([*pip, *pinned, *target, *(each for each in wanted if each not in built), *install.BUILD_TOOLS], self.log)
+        for each in built:
+            # lgpio has no wheel for this Python: its source, built in the tree as on a Pi.
+            run([*pip, "--no-deps", "--no-binary=:all:", "--no-build-isolation", each], self.log)
+
+    def _make_disk(self, venv: Path, folder: Path) -> None:
+        tree = folder / "tree"
+        tree.mkdir()
+        with step("project installed as systemd/README.md says"):
+            wheel = folder / "wheel"
+            pip: list[str | Path] = [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+            ]
+            run([*pip, "--wheel-dir", wheel, ROOT], self.log)
+            _copy(venv, tree, self.log)
+            install.project(tree, next(wheel.glob("*.whl")), ROOT, self.log)
+            shutil.rmtree(wheel)
+        with step("disk made"):
+            shutil.copy(next(tree.glob("boot/vmlinuz-*")), folder / "vmlinuz")
+            shutil.copy(next(tree.glob("boot/initrd.img-*")), folder / "initrd.img")
+            disk = folder / "disk.img"
+            mke2fs = steps.find("mke2fs") or "mke2fs"
+            run([mke2fs, "-q", "-t", "ext4", "-L", "amibox", "-d", tree, disk, DISK_SIZE], self.log)
+            _remove(tree)
+
+
+def _dependencies() -> list[str]:
+    """Return what the box (with its pins) and, for the rig, the cloud need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *extras["pi"], *extras["cloud"]]
+
+
+def _project() -> Iterable[str]:
+    """Return every file that is installed, with its name."""
+    files = [ROOT / "pyproject.toml", ROOT / "README.md", *sorted((ROOT / "systemd").iterdir())]
+    for package in ("onboard", "hw", "cloud_sync", "sim"):
+        files += sorted(each for each in (ROOT / package).rglob("*") if each.is_file())
+    for file in files:
+        if "__pycache__" not in file.parts:
+            yield f"{file.relative_to(ROOT)}\n{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def _texts(folder: Path, *names: str) -> list[str]:
+    return [(folder / name).read_text() for name in names]
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _copy(source: Path, target: Path, log: Path) -> None:
+    run(["cp", "-a", "--reflink=auto", f"{source}/.", target], log)
+
+
+def _remove(path: Path) -> None:
+    """Remove a tree. Never one in which something is still mounted: that could be this machine's own."""
+    if not path.exists():
+        return
+    mounts = Path("/proc/self/mounts").read_text().split()
+    if any(word.startswith(f"{path}/") for word in mounts):
+        raise BenchError(f"Something is mounted below {path}: umount it, then try again")
+    subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], check=True)  # noqa: S603, S607 -- our own folder

@@ -1,0 +1,260 @@
+"""One guest under QEMU: its wiring, its power, and commands in it over a virtio port.
+
+The car's end of each wire is in the same guest as the box's: ``can1`` on the bus of ``can0``, and the serial ports
+``ttyS1`` and ``ttyS2`` at the other ends of two USB-serial adapters. The disk is an overlay over the built image, so
+that each run starts clean; it stays over ``cut`` and ``start``.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+from sim.bench import steps
+from sim.bench.cable import Cable
+from sim.bench.steps import BenchError
+from sim.processes import die_with
+
+BOOT_S: Final = 240.0
+"""Longest boot: 13 to 35 s were measured by emulation, more on a busy machine."""
+ANSWER_S: Final = 20.0
+"""An answer may be this much later than the command's own time-out."""
+PROBE_S: Final = 2.0
+MEMORY_MB: Final = 1024
+
+TOOLS: Final = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
+
+USB: Final = ("gps", "card")
+"""The USB-serial adapters, in the order of their sockets."""
+
+ARGUMENTS: Final = "root=/dev/vda rw console=ttyS0 mitigations=off quiet net.ifnames=0"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command in the guest came to: its exit code, and its output as text."""
+
+    code: int
+    text: str
+
+
+class GuestError(Exception):
+    """The guest does not answer, or a command that must work failed there."""
+
+
+def accelerator() -> list[str]:
+    """Return QEMU's arguments for the processor. /dev/kvm alone proves nothing: the processor must have the means."""
+    flags = Path("/proc/cpuinfo").read_text().split()
+    if ("vmx" in flags or "svm" in flags) and os.access("/dev/kvm", os.W_OK):
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
+
+
+class Machine:
+    """A guest from ``image`` (folder with ``disk.img``, ``vmlinuz``, ``initrd.img``). A context manager.
+
+    What it leaves goes to ``results``: ``console.log``, and what was fetched. ``start`` switches on, ``cut`` pulls the
+    plug, ``run`` runs a command in it.
+    """
+
+    def __init__(self, image: Path, results: Path) -> None:
+        steps.need(TOOLS)
+        results.mkdir(parents=True, exist_ok=True)
+        self.image = image.resolve()
+        self.results = results.resolve()
+        self.boots = 0
+        self.boot_s = 0.0
+        """Seconds from power to the first answer, of the last boot."""
+        self._folder = Path(tempfile.mkdtemp(prefix="amibox-bench-"))
+        self._disk = self._folder / "disk.qcow2"
+        self._cables = [Cable(self._folder / f"{name}-box", self._folder / f"{name}-car") for name in USB]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._answers: IO[bytes] | None = None
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Switch on; return when commands are answered. GuestError, with the console's end, if that takes too long."""
+        if self._process is not None:
+            raise GuestError("the guest is on already")
+        if not self._disk.exists():
+            made = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self.image / "disk.img")]
+            subprocess.run([*made, str(self._disk)], check=True, timeout=60)  # noqa: S603 -- our own words
+        begun_s = time.monotonic()
+        with (self.results / "qemu.log").open("ab") as log:
+            parent = os.getpid()
+            self._process = subprocess.Popen(  # noqa: S603 -- our own words
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=lambda: die_with(parent),  # noqa: PLW1509 -- no thread of ours holds a lock over it
+            )
+        self.boots += 1
+        self.await_boot(begun_s)
+
+    def await_boot(self, begun_s: float) -> None:
+        """Wait until a guest that was switched on (or restarted itself) at ``begun_s`` answers."""
+        while True:
+            try:
+                self._connect()
+                if self.run("true", timeout_s=PROBE_S, grace_s=PROBE_S).code == 0:
+                    break
+            except GuestError:
+                self._disconnect()
+            if self._process is None or self._process.poll() is not None:
+                raise GuestError(f"QEMU ended; {self.results}/qemu.log says:\n{_tail(self.results / 'qemu.log')}")
+            if time.monotonic() - begun_s > BOOT_S:
+                raise GuestError(f"no answer {BOOT_S:.0f} s after power; the console says:\n{self.console()}")
+            time.sleep(0.2)
+        self.boot_s = time.monotonic() - begun_s
+
+    def cut(self) -> None:
+        """Cut the power: nothing in the guest is told."""
+        process, self._process = self._process, None
+        self._disconnect()
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def close(self) -> None:
+        """Cut the power for good, and leave nothing but the results."""
+        self.cut()
+        for cable in self._cables:
+            cable.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self, *argv: str | Path, stdin: bytes = b"", timeout_s: float = 60.0, grace_s: float = ANSWER_S) -> Said:
+        """Run a command in the guest. GuestError if the guest does not answer within ``timeout_s + grace_s``."""
+        if self._socket is None or self._answers is None:
+            raise GuestError("nobody is connected to the guest")
+        self._number += 1
+        request: dict[str, Any] = {"id": self._number, "argv": [str(word) for word in argv], "timeout_s": timeout_s}
+        if stdin:
+            request["stdin"] = base64.b64encode(stdin).decode()
+        self._socket.settimeout(timeout_s + grace_s)
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            while line := self._answers.readline():
+                answer = json.loads(line)
+                if answer["id"] == self._number:
+                    return Said(answer["code"], base64.b64decode(answer["out"]).decode(errors="replace"))
+        except (OSError, ValueError) as error:
+            raise GuestError(f"no answer to {argv[0]} ({error}); it may have run") from error
+        raise GuestError(f"the guest went away during {argv[0]}; it may have run")
+
+    def must(self, *argv: str | Path, stdin: bytes = b"", timeout_s: float = 60.0) -> str:
+        """Run a command that must work; return what it said. GuestError if its code is not 0."""
+        said = self.run(*argv, stdin=stdin, timeout_s=timeout_s)
+        if said.code != 0:
+            raise GuestError(f"{' '.join(map(str, argv))}: code {said.code}\n{said.text}")
+        return said.text
+
+    def monitor(self, command: str, **arguments: Any) -> Any:
+        """Do something to the machine itself (QEMU's own commands); return the answer."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(10)
+            line.connect(str(self._folder / "monitor"))
+            with line.makefile("rw") as talk:
+                talk.readline()
+                answer: dict[str, Any] = {}
+                for word, values in (("qmp_capabilities", {}), (command, arguments)):
+                    talk.write(json.dumps({"execute": word, "arguments": values}) + "\n")
+                    talk.flush()
+                    answer = json.loads(talk.readline())
+                    while "event" in answer:
+                        answer = json.loads(talk.readline())
+        if "error" in answer:
+            raise GuestError(f"QEMU refused {command}: {answer['error']}")
+        return answer["return"]
+
+    def unplug(self, name: str) -> None:
+        """Pull a USB adapter (``gps`` or ``card``) out."""
+        self.monitor("device_del", id=name)
+
+    def plug(self, name: str) -> None:
+        """Put a USB adapter back into its socket."""
+        port = str(USB.index(name) + 1)
+        self.monitor("device_add", driver="usb-serial", id=name, bus="usb.0", port=port, chardev=f"{name}-box")
+
+    def console(self) -> str:
+        """Return the end of what the guest said on its console."""
+        return _tail(self.results / "console.log")
+
+    def _command(self) -> list[str]:
+        folder = self._folder
+        kernel = ["-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / "initrd.img")]
+        command = ["qemu-system-x86_64", "-M", "q35", *accelerator(), "-smp", "2", "-m", str(MEMORY_MB), *kernel]
+        command += ["-append", ARGUMENTS, "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]
+        command += ["-drive", f"file={self._disk},if=virtio,format=qcow2,cache=writeback"]
+        command += ["-qmp", f"unix:{folder}/monitor,server=on,wait=off"]
+        command += ["-chardev", f"file,id=console,path={self.results / 'console.log'},append=on"]
+        command += ["-serial", "chardev:console"]
+        # Two null-modem cables: an ISA port of the car's side, a USB adapter of the box's.
+        command += ["-device", "qemu-xhci,id=usb"]
+        for socket_number, name in enumerate(USB, start=1):
+            command += ["-chardev", f"socket,id={name}-box,path={folder}/{name}-box"]
+            command += ["-chardev", f"socket,id={name}-car,path={folder}/{name}-car"]
+            command += ["-serial", f"chardev:{name}-car"]
+            command += ["-device", f"usb-serial,id={name},bus=usb.0,port={socket_number},chardev={name}-box"]
+        command += ["-object", "can-bus,id=bus"]
+        command += ["-device", "kvaser_pci,canbus=bus", "-device", "kvaser_pci,canbus=bus"]
+        command += ["-device", "i6300esb", "-action", "watchdog=reset"]
+        command += ["-device", "virtio-serial", "-chardev", f"socket,id=agent,path={folder}/agent,server=on,wait=off"]
+        command += ["-device", "virtserialport,chardev=agent,name=bench.agent"]
+        return command
+
+    def _connect(self) -> None:
+        if self._socket is not None:
+            return
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.settimeout(PROBE_S)
+            line.connect(str(self._folder / "agent"))
+        except OSError as error:
+            line.close()
+            raise GuestError(f"QEMU does not listen yet: {error}") from error
+        self._socket, self._answers = line, line.makefile("rb")
+
+    def _disconnect(self) -> None:
+        for each in (self._answers, self._socket):
+            if each is not None:
+                with contextlib.suppress(OSError):
+                    each.close()
+        self._socket = self._answers = None
+
+
+def _tail(file: Path, lines: int = 25) -> str:
+    if not file.exists():
+        return ""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+
+
+def commands(script: str) -> Sequence[str]:
+    """Return the words that run a shell script."""
+    return ("/bin/sh", "-ec", script)
+
+
+__all__ = ["BenchError", "GuestError", "Machine", "Said", "accelerator", "commands"]

@@ -1,0 +1,92 @@
+"""What a person sees of a long piece of work: each step, while it runs and when it is done, with its seconds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final
+
+TICK_S: Final = 1.0
+TAIL_LINES: Final = 15
+
+
+class BenchError(Exception):
+    """The bench can't go on. The text says what happened and what to do."""
+
+
+@contextmanager
+def step(text: str) -> Iterator[None]:
+    """Show one step with a running clock on a terminal, and its time when it is over."""
+    begun_s = time.monotonic()
+    over = Event()
+
+    def tick() -> None:
+        while not over.wait(TICK_S):
+            sys.stderr.write(f"\r  ... {text} {time.monotonic() - begun_s:4.0f} s ")
+            sys.stderr.flush()
+
+    ticker = Thread(target=tick, name="clock of a step", daemon=True)
+    if sys.stderr.isatty():
+        ticker.start()
+    mark = "FAILED"
+    try:
+        yield
+        mark = "done"
+    finally:
+        over.set()
+        if ticker.is_alive():
+            ticker.join()
+        start = "\r" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{start}  {mark:>6} {text}: {time.monotonic() - begun_s:.1f} s\n")
+
+
+def run(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    timeout_s: float = 600.0,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Run a command, what it says appended to ``log``. BenchError with the end of it if it fails or takes too long."""
+    words = [str(word) for word in command]
+    with log.open("ab") as out:
+        out.write(f"\n$ {' '.join(words)}\n".encode())
+        out.flush()
+        try:
+            code = subprocess.run(  # noqa: S603 -- commands of this package
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=timeout_s,
+                cwd=cwd,
+                env=env,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+    if code != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        why = f"did not end within {timeout_s:.0f} s" if code == -1 else f"failed (code {code})"
+        raise BenchError(f"{words[0]} {why}; nothing half made is used. The end of {log}:\n{tail}")
+
+
+def need(programs: Mapping[str, str]) -> None:
+    """BenchError that names the apt line if a program (key) of a Debian package (value) is missing."""
+    missing = {package for program, package in programs.items() if find(program) is None}
+    if missing:
+        raise BenchError(
+            f"The bench needs more programs. Do this, then try again:\n  sudo apt install {' '.join(sorted(missing))}"
+        )
+
+
+def find(program: str) -> str | None:
+    """Return the path of a program, also of those that Debian keeps from ordinary users' PATH."""
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")

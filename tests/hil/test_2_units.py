@@ -1,0 +1,50 @@
+"""The units exactly as shipped are up, and systemd keeps the box in its sandbox."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sim.rig import Rig
+from tests.conftest import ROOT
+
+SHIPPED = {
+    "amibox.service": "/etc/systemd/system/amibox.service",
+    "80-can0.network": "/etc/systemd/network/80-can0.network",
+    "amibox.sysusers": "/usr/lib/sysusers.d/amibox.conf",
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_file_is_the_one_that_we_ship(rig: Rig, name: str) -> None:
+    assert rig.shell(f"cat {SHIPPED[name]}") == (ROOT / "systemd" / name).read_text()
+
+
+def test_the_service_is_ready(box: Rig) -> None:
+    shown = box.shell("systemctl show amibox -p ActiveState,SubState,NRestarts,StatusText,User,WatchdogUSec")
+    assert "ActiveState=active" in shown
+    assert "SubState=running" in shown
+    assert "WatchdogUSec=30s" in shown
+
+
+def test_it_runs_as_its_user_without_any_capability(box: Rig) -> None:
+    pid = box.shell("systemctl show amibox -p MainPID --value").strip()
+    shown = box.shell(f"cat /proc/{pid}/status")
+    assert re.search(r"^CapEff:\s+0+$", shown, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", shown, re.MULTILINE)
+    assert re.search(r"^Seccomp:\s+2$", shown, re.MULTILINE)
+    uid = box.shell("id -u amibox").strip()
+    assert re.search(rf"^Uid:\s+{uid}\s", shown, re.MULTILINE)
+
+
+def test_systemd_of_this_release_calls_it_little_exposed(box: Rig) -> None:
+    shown = box.shell("systemd-analyze security amibox --no-pager | tail -1")
+    found = re.search(r"level for \S+: ([\d.]+)", shown)
+    assert found, shown
+    assert float(found[1]) <= 2.0
+
+
+def test_its_files_are_its_own(box: Rig) -> None:
+    assert box.shell("stat -c %a:%U /var/lib/amibox").strip() == "700:amibox"
+    assert "amibox" in box.shell("stat -c %U /var/lib/amibox/*.db* | sort -u")

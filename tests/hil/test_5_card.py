@@ -1,0 +1,28 @@
+"""The card reader, a PN532 behind a USB-serial adapter of the kernel."""
+
+from __future__ import annotations
+
+from sim.rig import Rig
+
+STRANGER = "04ffeeddccbbaa"
+
+
+def test_the_box_finds_its_reader(box: Rig) -> None:
+    box.until("the reader", lambda: "card_reader" not in box.status()["faults"])
+
+
+def test_a_strangers_card_is_refused_and_written_down(box: Rig) -> None:
+    before = box.status()["outbox"]["last_seq"]
+    box.car("tap", uid=STRANGER)
+    box.until("the refusal in the log", lambda: box.status()["outbox"]["last_seq"] > before)
+    box.car("remove_card")
+    truth = box.car("status")
+    assert truth["locked"]
+    assert truth["pulses"] == []
+
+
+def test_a_reader_that_was_unplugged_is_found_again(box: Rig) -> None:
+    box.machine.unplug("card")
+    box.until("the fault", lambda: "card_reader" in box.status()["faults"])
+    box.machine.plug("card")
+    box.until("the reader again", lambda: "card_reader" not in box.status()["faults"])
