@@ -40,7 +40,8 @@ test: setup ## every test that needs neither root nor further programs
 
 check: format-check lint types imports test ## what must be green before a commit
 
-ci: check test-system hil ## check, and every other set of tests
+# The bench (hil) joins when every one of its tests has been seen to pass on both releases: docs/bench.md.
+ci: check test-system ## check, and every other set of tests but the bench
 
 format-check: setup
 	$(BIN)/ruff format --check
