@@ -19,6 +19,7 @@ from hw.nmea import Fix, NmeaStream, Receiver
 from hw.worker import Life
 from onboard.core.clock import HORIZON_S, Anchor, ClockQuality
 from onboard.core.events import Event, FaultReported, Position, PositionReported, TimeHeard
+from onboard.core.trip import great_circle_m
 
 SATELLITES_MIN: Final = 4
 HDOP_MAX: Final = 5.0
@@ -35,8 +36,6 @@ LEAP_S: Final = 1.0
 LATENESS_S: Final = 1.0
 """A receiver sends an epoch within the second that follows it."""
 ANCHOR_EVERY_S: Final = 10.0
-
-EARTH_RADIUS_M: Final = 6_371_009.0
 
 SILENT_S: Final = 10.0
 """Nothing usable for this long is a fault. Receivers send every second, with or without a fix."""
@@ -140,13 +139,8 @@ def _follow(before: _Seen | None, fix: Fix, time_s: float) -> tuple[_Seen, str |
 
 
 def distance_m(a: Fix, b: Fix) -> float:
-    """Great-circle distance, by the haversine formula on a sphere: within 0.6 % of the ellipsoid."""
-    south, north = math.radians(a.lat), math.radians(b.lat)
-    chord = (
-        math.sin((north - south) / 2) ** 2
-        + math.cos(south) * math.cos(north) * math.sin(math.radians(b.lon - a.lon) / 2) ** 2
-    )
-    return 2 * EARTH_RADIUS_M * math.asin(math.sqrt(min(1.0, chord)))
+    """Return how far two fixes lie apart."""
+    return great_circle_m(a.lat, a.lon, b.lat, b.lon)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,17 +96,6 @@ class Store:
             row = db.execute(select(tables.boxes).where(tables.boxes.c.vehicle == vehicle)).one_or_none()
         return None if row is None else Box(row.vehicle, row.signing_public, row.agreement_public)
 
-    def save_key_set(self, version: int, document: bytes) -> None:
-        """Keep a signed key set; one that is held already stays as it is."""
-        with self.write() as db:
-            values = {"version": version, "document": document}
-            insert_new(db, tables.key_sets, [values], tables.key_sets.c.version)
-
-    def key_set(self) -> bytes | None:
-        """Return the newest key set's document."""
-        with self.read() as db:
-            return db.scalar(select(tables.key_sets.c.document).order_by(tables.key_sets.c.version.desc()).limit(1))
-
     # What the boxes send
 
     def take_batch(self, batch: EventBatch, now_s: float) -> Taken:

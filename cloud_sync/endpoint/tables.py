@@ -200,13 +200,6 @@ bookings = Table(
     ForeignKeyConstraint(["vehicle"], ["boxes.vehicle"]),
 )
 
-key_sets = Table(
-    "key_sets",
-    METADATA,
-    Column("version", BigInteger, primary_key=True),
-    Column("document", LargeBinary, nullable=False),
-)
-
 alarms = Table(  # what a person must look at; a message that comes twice makes one row
     "alarms",
     METADATA,

@@ -49,8 +49,13 @@ def standing(vehicle: Vehicle, policy: Policy, now_s: float) -> Standing:
 
 def distance_m(a: Position, latitude: float, longitude: float) -> float:
     """Return the great-circle distance in metres from a position to a place in degrees."""
-    lat1, lat2 = radians(a.latitude), radians(latitude)
-    half = sin((lat2 - lat1) / 2) ** 2 + cos(lat1) * cos(lat2) * sin(radians(longitude - a.longitude) / 2) ** 2
+    return great_circle_m(a.latitude, a.longitude, latitude, longitude)
+
+
+def great_circle_m(latitude: float, longitude: float, to_latitude: float, to_longitude: float) -> float:
+    """Return the distance in metres of two places in degrees, on a sphere: within 0.6 % of the ellipsoid."""
+    lat1, lat2 = radians(latitude), radians(to_latitude)
+    half = sin((lat2 - lat1) / 2) ** 2 + cos(lat1) * cos(lat2) * sin(radians(to_longitude - longitude) / 2) ** 2
     return 2 * EARTH_RADIUS_M * asin(min(1.0, sqrt(half)))
 
 
