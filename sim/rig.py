@@ -49,6 +49,14 @@ class Rig:
         """Run a shell script on the box that must work; return what it said. GuestError otherwise."""
         return self.machine.must(*commands(script), timeout_s=timeout_s)
 
+    def unplug(self, name: str) -> None:
+        """Pull an adapter of the box (``gps``, ``card``) out of its socket."""
+        self.machine.unplug(name)
+
+    def plug(self, name: str) -> None:
+        """Put it back."""
+        self.machine.plug(name)
+
     def put(self, name: str, content: bytes, *, owner: str = "root:root", mode: str = "644") -> None:
         """Write a file on the box."""
         self.machine.must(

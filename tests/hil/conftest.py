@@ -27,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker("hil")
+    # By number, which by name would put 10 before 2; the order within a file stays.
+    items.sort(key=lambda item: _number(item.path) if FOLDER in item.path.parents else 0)
+
+
+def _number(file: Path) -> int:
+    return int(file.name.split("_")[1])
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def test_a_strangers_card_is_refused_and_written_down(box: Rig) -> None:
 
 
 def test_a_reader_that_was_unplugged_is_found_again(box: Rig) -> None:
-    box.machine.unplug("card")
+    box.unplug("card")
     box.until("the fault", lambda: "card_reader" in box.status()["faults"])
-    box.machine.plug("card")
+    box.plug("card")
     box.until("the reader again", lambda: "card_reader" not in box.status()["faults"])
