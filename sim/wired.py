@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import selectors
 import signal
 import socket
@@ -40,6 +41,8 @@ STROKE_S: Final = 0.04
 BACKLOG_MAX: Final = 1024
 CONFIGFS: Final = Path("/sys/kernel/config/gpio-sim")
 PI_LINES: Final = 54
+KEPT: Final = ("at_m", "odometer_m", "soc_pct", "plugged")
+"""What the car itself keeps over a power cut, besides its latch."""
 
 
 class Wire:
@@ -122,7 +125,9 @@ class WiredCar:
         self._pins = SimulatedPins(rig["gpio"]["label"])
         self._levels: dict[int, bool] = {}
         self._contacts: dict[int, bool] = {}
+        self._memory = Path(rig["car"]["memory"])
         self._door = SimulatedDoor(self._settings, self._set_input, stroke_s=STROKE_S)
+        self._recall()
         self._path = Path(rig["car"]["socket"])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
@@ -184,10 +189,38 @@ class WiredCar:
                 self._gps.use(partial(_write, sentences(fix)))
 
     def _set_input(self, pin: int, level: bool) -> None:  # noqa: FBT001 -- the signature that SimulatedDoor calls
-        self._contacts[pin] = level
-        self._pins.pull(pin, up=level)
         if pin == self._settings.lock_contact_pin and hasattr(self, "_door"):
             self.moments["locked" if self._door.locked else "unlocked"] = real_boot_s()
+            self._remember()  # a latch stays where it is: remembered before anybody can see it
+        self._contacts[pin] = level
+        self._pins.pull(pin, up=level)
+
+    def _switch_off(self) -> None:
+        self.ami.switch_off()
+        self._remember()
+
+    def _remember(self) -> None:
+        """Keep what a car keeps without power."""
+        kept = {"locked": self._door.locked} | {name: getattr(self.ami, name) for name in KEPT}
+        new = self._memory.with_suffix(".new")
+        with new.open("w") as file:
+            json.dump(kept, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._memory)
+        folder = os.open(self._memory.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+    def _recall(self) -> None:
+        """Be as the car was when the power went; only this machine's power, so it stands now."""
+        if not self._memory.exists():
+            return
+        kept = json.loads(self._memory.read_text())
+        for name in KEPT:
+            setattr(self.ami, name, kept[name])
+        self._door.locked = kept["locked"]
+        self._door.release_button()  # puts every contact where it belongs
 
     def _serve(self) -> None:
         client, _ = self._listener.accept()
@@ -229,7 +262,7 @@ class WiredCar:
             "shut_door": self._door.shut_door,
             "press_button": self._door.press_button,
             "release_button": self._door.release_button,
-            "switch_off": self.ami.switch_off,
+            "switch_off": self._switch_off,
         }
         if what in words:
             words[what]()
@@ -242,6 +275,7 @@ class WiredCar:
                 self.ami.drive(float(request["to_m"]))
             case "plug":
                 self.ami.plug(is_in=bool(request["in"]))
+                self._remember()
             case "fault":
                 self.ami.fault = AmiFault(request["is"])
             case "gps":

@@ -27,6 +27,7 @@ KEPT: Final = 2
 """Older layers of a kind are removed beyond this many."""
 DISK_SIZE: Final = "4G"
 """Sparse: what is not written takes no room."""
+WORLD_SIZE: Final = "128M"
 
 TOOLS: Final = {
     "mmdebstrap": "mmdebstrap",
@@ -137,6 +138,9 @@ class Image:
             mke2fs = steps.find("mke2fs") or "mke2fs"
             run([mke2fs, "-q", "-t", "ext4", "-L", "amibox", "-d", tree, disk, DISK_SIZE], self.log)
             _remove(tree)
+            # What is not the box: the car's memory, the commune's database. A file system of its own, so that syncing
+            # them never syncs the box's.
+            run([mke2fs, "-q", "-t", "ext4", "-L", "world", folder / "world.img", WORLD_SIZE], self.log)
 
 
 def _dependencies() -> list[str]:

@@ -1,8 +1,8 @@
 """One guest under QEMU: its wiring, its power, and commands in it over a virtio port.
 
 The car's end of each wire is in the same guest as the box's: ``can1`` on the bus of ``can0``, and the serial ports
-``ttyS1`` and ``ttyS2`` at the other ends of two USB-serial adapters. The disk is an overlay over the built image, so
-that each run starts clean; it stays over ``cut`` and ``start``.
+``ttyS1`` and ``ttyS2`` at the other ends of two USB-serial adapters. The disks are copies of the built image's, so that
+each run starts clean; they stay over ``cut`` and ``start``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
-from sim.bench import steps
+from sim.bench import disk, steps
 from sim.bench.cable import Cable
+from sim.bench.disk import Disks
 from sim.bench.steps import BenchError
 from sim.processes import die_with
 
@@ -33,7 +34,7 @@ ANSWER_S: Final = 20.0
 PROBE_S: Final = 2.0
 MEMORY_MB: Final = 1024
 
-TOOLS: Final = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
+TOOLS: Final = {"qemu-system-x86_64": "qemu-system-x86", **disk.TOOLS}
 
 USB: Final = ("gps", "card")
 """The USB-serial adapters, in the order of their sockets."""
@@ -51,6 +52,10 @@ class Said:
 
 class GuestError(Exception):
     """The guest does not answer, or a command that must work failed there."""
+
+
+class GuestOffError(GuestError):
+    """The guest has no power. What was asked of it may have been done before."""
 
 
 def accelerator() -> list[str]:
@@ -77,7 +82,7 @@ class Machine:
         self.boot_s = 0.0
         """Seconds from power to the first answer, of the last boot."""
         self._folder = Path(tempfile.mkdtemp(prefix="amibox-bench-"))
-        self._disk = self._folder / "disk.qcow2"
+        self._disks = Disks(self.image, self._folder, self.results / "nbdkit.log")
         self._cables = [Cable(self._folder / f"{name}-box", self._folder / f"{name}-car") for name in USB]
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -99,14 +104,12 @@ class Machine:
         """Switch on; return when commands are answered. GuestError, with the console's end, if that takes too long."""
         if self._process is not None:
             raise GuestError("the guest is on already")
-        if not self._disk.exists():
-            made = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self.image / "disk.img")]
-            subprocess.run([*made, str(self._disk)], check=True, timeout=60)  # noqa: S603 -- our own words
+        disks = self._disks.start()
         begun_s = time.monotonic()
         with (self.results / "qemu.log").open("ab") as log:
             parent = os.getpid()
             self._process = subprocess.Popen(  # noqa: S603 -- our own words
-                self._command(),
+                self._command(disks),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -132,12 +135,16 @@ class Machine:
         self.boot_s = time.monotonic() - begun_s
 
     def cut(self) -> None:
-        """Cut the power: nothing in the guest is told."""
+        """Cut the power: nothing in the guest is told, and what its disk had not been told to keep is gone.
+
+        May be called from another thread while ``run`` waits for an answer: that then raises GuestOff.
+        """
         process, self._process = self._process, None
-        self._disconnect()
         if process is not None:
             process.kill()
             process.wait()
+        self._disks.cut()
+        self._disconnect()
 
     def close(self) -> None:
         """Cut the power for good, and leave nothing but the results."""
@@ -148,22 +155,25 @@ class Machine:
 
     def run(self, *argv: str | Path, stdin: bytes = b"", timeout_s: float = 60.0, grace_s: float = ANSWER_S) -> Said:
         """Run a command in the guest. GuestError if the guest does not answer within ``timeout_s + grace_s``."""
-        if self._socket is None or self._answers is None:
-            raise GuestError("nobody is connected to the guest")
+        line, answers = self._socket, self._answers
+        if line is None or answers is None:
+            raise (GuestError("nobody is connected to the guest") if self._process else GuestOffError("it is off"))
         self._number += 1
         request: dict[str, Any] = {"id": self._number, "argv": [str(word) for word in argv], "timeout_s": timeout_s}
         if stdin:
             request["stdin"] = base64.b64encode(stdin).decode()
-        self._socket.settimeout(timeout_s + grace_s)
         try:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
-            while line := self._answers.readline():
-                answer = json.loads(line)
+            line.settimeout(timeout_s + grace_s)
+            line.sendall(json.dumps(request).encode() + b"\n")
+            while text := answers.readline():
+                answer = json.loads(text)
                 if answer["id"] == self._number:
                     return Said(answer["code"], base64.b64decode(answer["out"]).decode(errors="replace"))
         except (OSError, ValueError) as error:
-            raise GuestError(f"no answer to {argv[0]} ({error}); it may have run") from error
-        raise GuestError(f"the guest went away during {argv[0]}; it may have run")
+            kind = GuestError if self._process else GuestOffError
+            raise kind(f"no answer to {argv[0]} ({error}); it may have run") from error
+        kind = GuestError if self._process else GuestOffError
+        raise kind(f"the guest went away during {argv[0]}; it may have run")
 
     def must(self, *argv: str | Path, stdin: bytes = b"", timeout_s: float = 60.0) -> str:
         """Run a command that must work; return what it said. GuestError if its code is not 0."""
@@ -203,12 +213,12 @@ class Machine:
         """Return the end of what the guest said on its console."""
         return _tail(self.results / "console.log")
 
-    def _command(self) -> list[str]:
+    def _command(self, disks: list[str]) -> list[str]:
         folder = self._folder
         kernel = ["-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / "initrd.img")]
         command = ["qemu-system-x86_64", "-M", "q35", *accelerator(), "-smp", "2", "-m", str(MEMORY_MB), *kernel]
         command += ["-append", ARGUMENTS, "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]
-        command += ["-drive", f"file={self._disk},if=virtio,format=qcow2,cache=writeback"]
+        command += disks
         command += ["-qmp", f"unix:{folder}/monitor,server=on,wait=off"]
         command += ["-chardev", f"file,id=console,path={self.results / 'console.log'},append=on"]
         command += ["-serial", "chardev:console"]
@@ -257,4 +267,4 @@ def commands(script: str) -> Sequence[str]:
     return ("/bin/sh", "-ec", script)
 
 
-__all__ = ["BenchError", "GuestError", "Machine", "Said", "accelerator", "commands"]
+__all__ = ["BenchError", "GuestError", "GuestOffError", "Machine", "Said", "accelerator", "commands"]
