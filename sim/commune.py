@@ -58,6 +58,9 @@ class Commune:
             f"install -o amibox -g amibox -m 600 {FOLDER}/box.cbor {provisioning} && rm {FOLDER}/box.cbor",
             timeout_s=120,
         )
+        # Once: what a technician has just installed must not be what a power cut takes. From here on nobody syncs for
+        # the box.
+        rig.shell("sync")
         self.start()
         rig.shell("systemctl start --no-block amibox")
 

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from sim.bench.machine import GuestError, Machine, Said, commands
+from sim.bench.install import RIG_FILE
+from sim.bench.machine import GuestError, GuestOffError, Machine, Said, commands
 
 VEHICLE: Final = "ami-7"
 PYTHON: Final = "/opt/amibox/.venv/bin/python"
 BOX_SOCKET: Final = "/run/amibox/amibox.sock"
+BOX_CONFIG: Final = "/etc/amibox/box.toml"
 STATE: Final = "/var/lib/amibox"
-RIG_FILE: Final = "/opt/bench/rig.toml"
 READY_S: Final = 120.0
 """Longest wait for the service to be ready. By emulation Python is ten times slower than on a PC."""
 
@@ -57,6 +58,22 @@ class Rig:
         """Put it back."""
         self.machine.plug(name)
 
+    def cut(self) -> None:
+        """Cut the box's power. Commands under way and to come raise GuestOffError. From any thread."""
+        self.machine.cut()
+
+    def restore(self) -> float:
+        """Give it power again and bring the car's ends back; return the seconds until the box answered commands."""
+        self.machine.start()
+        self.start_car()
+        return self.machine.boot_s
+
+    def crash(self) -> float:
+        """Have the box's kernel stand still; return the seconds until its watchdog has it answer commands again."""
+        seconds = self.machine.crash()
+        self.start_car()
+        return seconds
+
     def put(self, name: str, content: bytes, *, owner: str = "root:root", mode: str = "644") -> None:
         """Write a file on the box."""
         self.machine.must(
@@ -65,17 +82,29 @@ class Rig:
         )
 
     def until(self, what: str, probe: Callable[[], Any], timeout_s: float = READY_S) -> float:
-        """Ask until the answer is yes; return the seconds. AssertionError with the box's journal if not."""
+        """Ask until the answer is yes; return the seconds. AssertionError with what box and car say if not."""
         begun_s = time.monotonic()
         trouble: object = "no"
         while time.monotonic() - begun_s < timeout_s:
             try:
                 if probe():
                     return time.monotonic() - begun_s
+            except GuestOffError:
+                raise
             except GuestError as error:
                 trouble = error
             time.sleep(0.3)
-        raise AssertionError(f"{what}: not within {timeout_s:.0f} s ({trouble})\n{self.journal()}")
+        raise AssertionError(f"{what}: not within {timeout_s:.0f} s ({trouble})\n{self.journal()}\n{self._all()}")
+
+    def _all(self) -> str:
+        """Return what box and car say of themselves, for whoever has to find out what went wrong."""
+        told = []
+        for name, ask in (("box", self.status), ("car", lambda: self.car("status"))):
+            try:
+                told.append(f"{name}: {json.dumps(ask())}")
+            except GuestError as error:
+                told.append(f"{name}: {error}")
+        return "\n".join(told)
 
     def journal(self, lines: int = 30) -> str:
         """Return the end of what the box said."""

@@ -127,6 +127,10 @@ class SlcanOnPty:
         if not self.adapter.is_open or not self._write(encode_frame(identifier, data)):
             self.lost += 1
 
+    def say(self, words: bytes) -> None:
+        """Have the adapter say something of its own accord, such as the state of its controller."""
+        self._write(words)
+
     def _write(self, line: bytes) -> bool:
         if self._fds is None:
             return False

@@ -28,6 +28,7 @@ import serial
 
 from hw.door import DoorSettings
 from sim.ami import Ami, AmiFault
+from sim.bench.chip import SimulatedPins
 from sim.clock import real_boot_s
 from sim.doors import SimulatedDoor
 from sim.gnss import TrueFix, sentences
@@ -39,8 +40,6 @@ LINE_MAX: Final = 4096
 RETRY_S: Final = 1.0
 STROKE_S: Final = 0.04
 BACKLOG_MAX: Final = 1024
-CONFIGFS: Final = Path("/sys/kernel/config/gpio-sim")
-PI_LINES: Final = 54
 KEPT: Final = ("at_m", "odometer_m", "soc_pct", "plugged")
 """What the car itself keeps over a power cut, besides its latch."""
 
@@ -78,31 +77,6 @@ class Wire:
             elif line is not None:
                 line.reset_output_buffer()  # closing would wait half a minute for somebody to take it
                 line.close()
-
-
-class SimulatedPins:
-    """The kernel's simulated GPIO chip (gpio-sim): reads what the box drives, and pulls what the box reads."""
-
-    def __init__(self, label: str) -> None:
-        """Make the chip if it isn't there. OSError where the kernel has no gpio-sim, or this is not root."""
-        chip = CONFIGFS / label
-        bank = chip / "bank0"
-        if not chip.exists():
-            chip.mkdir()
-            bank.mkdir()
-            (bank / "num_lines").write_text(str(PI_LINES))
-            (bank / "label").write_text("pinctrl-bcm2711")
-            (chip / "live").write_text("1")
-        device = (chip / "dev_name").read_text().strip()
-        self._lines = Path("/sys/devices/platform") / device / (bank / "chip_name").read_text().strip()
-
-    def read(self, pin: int) -> bool:
-        """Return the level of a line."""
-        return (self._lines / f"sim_gpio{pin}" / "value").read_text().strip() == "1"
-
-    def pull(self, pin: int, *, up: bool) -> None:
-        """Put a level on a line that the box reads."""
-        (self._lines / f"sim_gpio{pin}" / "pull").write_text("pull-up" if up else "pull-down")
 
 
 class WiredCar:

@@ -16,6 +16,8 @@ from sim.bench.steps import BenchError, run
 BUILD_TOOLS: Final = ("pip", "setuptools", "hatchling")
 PYTHON: Final = "/opt/amibox/.venv/bin/python"
 WHEELS: Final = "opt/wheels"
+RIG_FILE: Final = "/opt/bench/rig.toml"
+"""The wires, as the rig puts them there when it first meets the guest."""
 
 PINS: Final = "sim.bench.pins:BoardFactory"
 CONFIG_CHANGES: Final = {
@@ -46,6 +48,22 @@ ExecStart=/usr/bin/python3 -u /opt/bench/agent.py
 Restart=always
 RestartSec=1
 OOMScoreAdjust=-1000
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+CHIP_UNIT: Final = f"""\
+[Unit]
+Description=The bench's header: its lines and contacts are there as soon as there is power
+RequiresMountsFor=/srv
+Before=amibox.service
+ConditionPathExists={RIG_FILE}
+
+[Service]
+Type=oneshot
+ExecStart={PYTHON} -m sim.bench.chip {RIG_FILE}
+RemainAfterExit=yes
 
 [Install]
 WantedBy=multi-user.target
@@ -84,6 +102,7 @@ def project(tree: Path, wheel: Path, root: Path, log: Path) -> None:
     _put(tree, "etc/udev/rules.d/80-amibox.rules", (units / "80-amibox.rules").read_text() + DEVICES)
     _put(tree, "etc/systemd/network/80-can0.network", (units / "80-can0.network").read_text())
     _put(tree, "etc/systemd/system/amibox.service", (units / "amibox.service").read_text())
+    _put(tree, "etc/systemd/system.conf.d/amibox.conf", (units / "watchdog.conf").read_text())
     _in(tree, log, "systemctl enable systemd-networkd amibox")
     _bench(tree, log)
 
@@ -105,8 +124,9 @@ def _bench(tree: Path, log: Path) -> None:
     _put(tree, "etc/systemd/journald.conf.d/bench.conf", "[Journal]\nStorage=persistent\nSyncIntervalSec=5s\n")
     _put(tree, "opt/bench/agent.py", Path(agent.__file__).read_text())
     _put(tree, "etc/systemd/system/bench-agent.service", AGENT_UNIT)
+    _put(tree, "etc/systemd/system/bench-chip.service", CHIP_UNIT)
     # Each test starts what it needs of these.
-    _in(tree, log, "systemctl enable bench-agent && systemctl disable mosquitto bluetooth")
+    _in(tree, log, "systemctl enable bench-agent bench-chip && systemctl disable mosquitto bluetooth")
     _in(tree, log, "systemctl mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service")
     (tree / "etc/machine-id").write_text("")
 

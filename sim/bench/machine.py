@@ -32,6 +32,7 @@ BOOT_S: Final = 240.0
 ANSWER_S: Final = 20.0
 """An answer may be this much later than the command's own time-out."""
 PROBE_S: Final = 2.0
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 MEMORY_MB: Final = 1024
 
 TOOLS: Final = {"qemu-system-x86_64": "qemu-system-x86", **disk.TOOLS}
@@ -145,6 +146,23 @@ class Machine:
             process.wait()
         self._disks.cut()
         self._disconnect()
+
+    def crash(self) -> float:
+        """Have the kernel stand still; return the seconds until the guest answers again: only a reset can do that.
+
+        GuestError if it does not answer within ``BOOT_S``.
+        """
+        begun_s = time.monotonic()
+        before = self.must("cat", BOOT_ID)
+        # Nobody answers this one.
+        with contextlib.suppress(GuestError):
+            self.run(*commands("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"), timeout_s=1, grace_s=1)
+        self._disconnect()
+        self.await_boot(begun_s)
+        if self.must("cat", BOOT_ID) == before:
+            raise GuestError("the guest did not crash")
+        self.boots += 1
+        return self.boot_s
 
     def close(self) -> None:
         """Cut the power for good, and leave nothing but the results."""

@@ -12,6 +12,7 @@ def test_the_machine_boots(machine: Machine) -> None:
 
 
 def test_the_kernel_has_every_device(rig: Rig) -> None:
+    rig.shell("udevadm settle -t 60", timeout_s=90)
     shown = rig.shell("ls -d /sys/class/net/can0 /sys/class/net/can1 /dev/amibox-gps /dev/amibox-card /dev/watchdog0")
     assert len(shown.split()) == 5
     assert "i6300ESB" in rig.shell("cat /sys/class/watchdog/watchdog0/identity")

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 SHIPPED = {
     "amibox.service": "/etc/systemd/system/amibox.service",
     "80-can0.network": "/etc/systemd/network/80-can0.network",
+    "watchdog.conf": "/etc/systemd/system.conf.d/amibox.conf",
     "amibox.sysusers": "/usr/lib/sysusers.d/amibox.conf",
 }
 

@@ -2,26 +2,153 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from sim.commune import Commune
-from sim.rig import Rig
-from tests.hil.test_7_rental import acknowledged
+from sim.rig import STATE, Rig
+from tests.hil.driver import CREEP_M, RUNNING, Ledger, acknowledged, book, drive, serves, tap, tell
+
+YEARS_S = 7 * 365 * 86_400
+FILL = f"""
+install -d -o amibox {STATE}-fill
+su amibox -s /bin/sh -c '
+    fallocate -l $(($(stat -f -c "%a*%S" {STATE}-fill) - (1 << 20))) {STATE}-fill/most
+    cat /dev/zero >{STATE}-fill/rest || true'
+"""
+"""As the box's own user: what root could still use is not the box's."""
+
+
+@pytest.fixture
+def ledger(box: Rig, commune: Commune) -> Ledger:
+    """A driver under way when the fault comes. ``commune``: is there."""
+    ledger = Ledger(box, commune)
+    ledger.open()
+    ledger.note()
+    return ledger
 
 
 def restarts(rig: Rig) -> int:
     return int(rig.shell("systemctl show amibox -p NRestarts --value"))
 
 
+def main_pid(rig: Rig) -> str:
+    return rig.shell("systemctl show amibox -p MainPID --value").strip()
+
+
 def ready_again(rig: Rig, before: int) -> None:
-    rig.until("a restart", lambda: restarts(rig) > before)
-    took_s = rig.await_box()
-    print(f"ready {took_s:.1f} s after systemd restarted it")  # noqa: T201 -- what a reader wants to know
+    """Systemd starts it anew, and it serves."""
+    fallen_s = rig.until("a restart", lambda: restarts(rig) > before)
+    rig.await_box()
+    took_s = rig.until("a box that can serve", lambda: serves(rig))
+    tell(f"restarted after {fallen_s:.1f} s, serves {took_s:.1f} s after it was ready")
 
 
-def test_a_killed_daemon_comes_back(box: Rig, commune: Commune) -> None:
-    before = restarts(box)
-    trips = commune.get("trips")
+def go_on(ledger: Ledger) -> None:
+    ledger.check()
+    ledger.resume()
+
+
+def test_a_killed_daemon_comes_back(ledger: Ledger) -> None:
+    box, before = ledger.rig, restarts(ledger.rig)
     box.shell("systemctl kill -s KILL amibox")
     box.until("the relays to be off", lambda: box.car("status")["relays"] == [False, False])
     ready_again(box, before)
+    go_on(ledger)
+
+
+def test_a_hung_daemon_is_restarted_by_its_watchdog(ledger: Ledger) -> None:
+    box, before = ledger.rig, restarts(ledger.rig)
+    box.shell(f"kill -STOP {main_pid(box)}")
+    ready_again(box, before)
+    assert "watchdog" in box.shell("journalctl -b -u amibox --no-pager | grep -i watchdog | tail -1").lower()
+    go_on(ledger)
+
+
+def test_a_daemon_that_eats_too_much_is_restarted(ledger: Ledger) -> None:
+    """Its own limit kills it, and nothing else; the limit is lowered here instead of the box fattened."""
+    box, before = ledger.rig, restarts(ledger.rig)
+    box.shell("systemctl set-property --runtime amibox MemoryMax=20M", timeout_s=120)
+    box.until("the kill", lambda: "oom-kill" in box.shell("journalctl -b -u amibox --no-pager | tail -20"))
+    box.shell("systemctl set-property --runtime amibox MemoryMax=256M && systemctl revert amibox", timeout_s=120)
+    ready_again(box, before)
+    assert "MemoryMax=268435456" in box.shell("systemctl show amibox -p MemoryMax")
+    go_on(ledger)
+
+
+def test_when_another_program_eats_the_memory_the_box_lives(ledger: Ledger) -> None:
+    box, pid = ledger.rig, main_pid(ledger.rig)
+    eat = "x = []\nwhile True: x.append(bytearray(b'x' * (1 << 24)))"
+    box.run("systemd-run", "--wait", "--quiet", "--unit=glutton", "/usr/bin/python3", "-c", eat, timeout_s=180)
+    assert "oom" in box.shell("journalctl -b --no-pager -u glutton | tail -5").lower()
+    assert main_pid(box) == pid
+    box.run("systemctl", "reset-failed", "glutton")
+    go_on(ledger)
+
+
+def test_a_killed_broker_costs_nothing(ledger: Ledger) -> None:
+    box, pid = ledger.rig, main_pid(ledger.rig)
+    box.shell("systemctl kill -s KILL mosquitto")
+    box.until("the broker again", lambda: ledger.commune.get("healthz")["broker_connected"])
+    took_s = box.until("the box connected", lambda: acknowledged(box))
+    tell(f"connected again after {took_s:.1f} s")
+    assert main_pid(box) == pid
+    go_on(ledger)
+
+
+def test_a_full_disk_stops_no_rental(box: Rig, commune: Commune) -> None:
+    ledger = Ledger(box, commune)
+    box.shell(FILL, timeout_s=300)
+    try:
+        assert box.run("su", "amibox", "-s", "/bin/sh", "-c", f"echo x >{STATE}-fill/more").code != 0
+        ledger.open()
+        drive(box, CREEP_M, 0.0)
+        tap(box, "locked")
+        box.until("the rental's end", lambda: ledger.note()["state"] == "available")
+        ledger.locking = True
+    finally:
+        box.shell(f"rm -rf {STATE}-fill")
+    box.until("no fault", lambda: not box.status()["faults"])
+    go_on(ledger)
+
+
+@pytest.fixture
+def alone(box: Rig, commune: Commune) -> Iterator[Rig]:
+    """A box without a network: nobody tells it the time but its receiver. Ends on the right clock."""
+    book(box, commune)
     box.until("everything acknowledged", lambda: acknowledged(box))
-    assert commune.get("trips") == trips
+    now_s, boot_s = box.shell("date +%s; cat /proc/uptime").split()[:2]
+    box.shell("systemctl stop commune mosquitto")
+    yield box
+    past_s = float(box.shell("cut -d' ' -f1 /proc/uptime")) - float(boot_s)
+    box.shell(f"date -s @{int(now_s) + round(past_s)}")
+    commune.start()
+
+
+@pytest.mark.parametrize("step_s", [YEARS_S, -YEARS_S], ids=["years ahead", "years back"])
+def test_a_clock_that_is_wrong_by_years_shuts_nobody_out(alone: Rig, step_s: int) -> None:
+    """The clock jumps while the box runs, and is still wrong when the box starts anew in mid-rental."""
+    box = alone
+    right_s = box.car("status")["wall_s"]
+    box.shell(f"date -s @{int(right_s) + step_s}")
+    tap(box, "unlocked")
+    assert abs(box.status()["clock"]["wall_s"] - box.car("status")["wall_s"]) < 30
+    before = restarts(box)
+    box.shell("systemctl kill -s KILL amibox")
+    ready_again(box, before)
+    status = box.status()
+    assert status["state"] in RUNNING
+    assert abs(status["clock"]["wall_s"] - box.car("status")["wall_s"]) < 30
+    drive(box, CREEP_M, 0.0)
+    tap(box, "locked")
+    box.until("the rental's end", lambda: box.status()["state"] == "available")
+
+
+def test_what_was_written_under_a_wrong_clock_bears_the_right_time(box: Rig, commune: Commune) -> None:
+    box.until("everything acknowledged", lambda: acknowledged(box))
+    now_s = box.car("status")["wall_s"]
+    for trip in commune.get("trips"):
+        assert trip["ended_s"] is not None
+        assert now_s - 7200 < trip["started_s"] <= trip["ended_s"] <= now_s
+    assert not commune.get("status")["alarms"]

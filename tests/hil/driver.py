@@ -1,0 +1,149 @@
+"""A driver with a card, and what he and the commune may count on whatever fails in between."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sim.commune import Commune
+from sim.rig import VEHICLE, Rig
+
+CARD: Final = "04a1b2c3d4e5f6"
+RUNNING: Final = ("on_trip", "stopped")
+MOVE_S: Final = 30.0
+"""Longest wait for the latch, by emulation."""
+CREEP_M: Final = 15.0
+
+
+def tell(text: str) -> None:
+    """Say a figure that the run's reader wants to see."""
+    sys.stderr.write(f"    {text}\n")
+
+
+def serves(rig: Rig) -> bool:
+    """Tell whether the box could serve a driver now: knows the time and its place, reads cards and contacts."""
+    status = rig.status()
+    trusts = status["clock"]["quality"] in {"gnss", "authenticated"}
+    return bool(trusts and status["gnss"] and status["door"] != "unknown" and not status["faults"])
+
+
+def acknowledged(rig: Rig) -> bool:
+    """Tell whether the commune has everything that the box wrote."""
+    outbox: dict[str, Any] = rig.status()["outbox"]
+    return bool(outbox["connected"] and outbox["acknowledged_seq"] == outbox["last_seq"])
+
+
+def book(rig: Rig, commune: Commune) -> str:
+    """Book the car for the driver's card for the next hour; return the booking when the box has it."""
+    now_s = int(rig.car("status")["wall_s"])
+    booking = {"vehicle": VEHICLE, "start_s": now_s - 300, "end_s": now_s + 3600, "kind": "loop"}
+    booking |= {"pickup": "bazouges", "dropoff": "bazouges", "cards": [{"uid": CARD}], "trace": True}
+    made = commune.post("bookings", booking)
+    rig.until("the booking in the box", lambda: rig.status()["list_version"] >= made["version"])
+    return str(made["id"])
+
+
+def tap(rig: Rig, outcome: str) -> float:
+    """Hold the card to the reader until the latch is ``outcome``; return the seconds between, by the car's clock."""
+    tapped_s = rig.car("tap", uid=CARD)["moments"]["tapped"]
+    rig.until(f"the door {outcome}", lambda: rig.car("status")["moments"].get(outcome, 0.0) > tapped_s, MOVE_S)
+    return float(rig.car("remove_card")["moments"][outcome]) - float(tapped_s)
+
+
+def drive(rig: Rig, *goals_m: float) -> float:
+    """Drive to one place of the road after the other and switch off; return the metres."""
+    before_m = rig.car("plug", **{"in": False})["odometer_m"]
+    for goal_m in goals_m:
+        rig.car("drive", to_m=goal_m)
+        rig.until("the car to arrive", lambda: rig.car("status")["arrived"])
+    return float(rig.car("switch_off")["odometer_m"]) - float(before_m)
+
+
+@dataclass
+class Ledger:
+    """What was seen of a box before something failed, and must hold after it."""
+
+    rig: Rig
+    commune: Commune
+    last_seq: int = 0
+    """Newest record that the box called written."""
+    opened: set[str] = field(default_factory=set)
+    """Bookings whose door was seen to open."""
+    ended: set[str] = field(default_factory=set)
+    """Of those, the ones whose end the commune has acknowledged."""
+    booking: str = ""
+    """The rental under way, once its door was seen to open."""
+    locking: bool = False
+    """Its driver has asked to lock: it may be over."""
+
+    def note(self) -> dict[str, Any]:
+        """Write down how far the box is; return its status."""
+        status = self.rig.status()
+        self.last_seq = max(self.last_seq, status["outbox"]["last_seq"])
+        return status
+
+    def open(self) -> None:
+        """Begin a rental."""
+        self.rig.until("a box that can serve", lambda: serves(self.rig))
+        booking = book(self.rig, self.commune)
+        tap(self.rig, "unlocked")
+        self.booking, self.locking = booking, False
+        self.opened.add(booking)
+
+    def end(self) -> None:
+        """Drive a little, and end the rental at its station; return when the commune has it."""
+        drive(self.rig, CREEP_M, 0.0)
+        self.rig.car("shut_door")
+        self.locking = True
+        if not self.rig.car("status")["locked"]:
+            tap(self.rig, "locked")
+        self.rig.until("the rental's end", lambda: self.note()["state"] == "available")
+        self.settle()
+        self.ended.add(self.booking)
+        self.booking, self.locking = "", False
+
+    def settle(self) -> None:
+        """Wait until the commune has everything."""
+        self.rig.until("everything acknowledged", lambda: acknowledged(self.rig))
+        self.note()
+
+    def check(self) -> None:
+        """After a failure: nothing that was written is gone, and nobody got a door that is not written down."""
+        status, truth = self.rig.status(), self.rig.car("status")
+        running = status["state"] in RUNNING
+        assert status["outbox"]["last_seq"] >= self.last_seq, "records that the box called written are gone"
+        assert running or truth["locked"], "the door is open and no trip is written down"
+        assert running or not self.booking or self.locking, "a running rental is gone"
+        assert not truth["both_driven"]
+
+    def resume(self) -> None:
+        """Go on where the failure came: whoever is in the car ends his rental. Then nothing is lost or doubled."""
+        if self.rig.status()["state"] in RUNNING:
+            if not self.booking:  # it began without having been seen
+                (running,) = (each for each in self._rentals() if each["ended_s"] is None)
+                self.booking = running["reservation"]
+                self.opened.add(self.booking)
+            self.end()
+        elif self.booking:
+            self.ended.add(self.booking)
+            self.booking, self.locking = "", False
+        self.settle()
+        rentals = self._rentals()
+        for booking in self.opened:
+            found = [each for each in rentals if each["reservation"] == booking]
+            assert len(found) == 1, f"{len(found)} rentals of booking {booking}"
+            assert found[0]["ended_s"] is not None
+        trips = [each["id"] for each in self.commune.get("trips")]
+        assert len(trips) == len(set(trips))
+        assert not self.commune.get("status")["alarms"]
+
+    def _rentals(self) -> list[dict[str, Any]]:
+        self.settle()
+        found: list[dict[str, Any]] = self.commune.get("rentals")
+        return found
+
+
+def ready_s(rig: Rig) -> float:
+    """Return when the box was ready, in seconds since its kernel began."""
+    return int(rig.shell("systemctl show amibox -p ActiveEnterTimestampMonotonic --value")) / 1e6
