@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # The Debian of the bench's guest.
 RELEASE ?= 12
+# A rig of your own instead of the guest: docs/rig.md.
+RIG ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -61,9 +63,9 @@ test-system: setup ## the tests that need mosquitto, strace, systemd-analyze and
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12 or 13; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 
-hil: setup ## the numbered tests in a Debian guest under QEMU; RELEASE=12 or 13; docs/bench.md
-	$(BIN)/python -m sim.bench image --release $(RELEASE)
-	RELEASE=$(RELEASE) $(BIN)/pytest -m hil --durations=0 -v tests/hil
+hil: setup ## the numbered tests in a Debian guest under QEMU (RELEASE=12 or 13), or on a bench with wires (RIG=FILE)
+	$(if $(RIG),,$(BIN)/python -m sim.bench image --release $(RELEASE))
+	RELEASE=$(RELEASE) RIG=$(RIG) $(BIN)/pytest -m hil --durations=0 -v tests/hil
 
 format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format

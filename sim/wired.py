@@ -1,4 +1,4 @@
-"""The car at the other ends of real wires: a CAN interface, two serial ports and GPIO lines, named in a TOML file.
+"""The car at the other ends of real wires: a CAN interface, two serial ports and GPIO lines, named in a rig's file.
 
 ``python -m sim.wired RIG.toml`` runs it where those ends are: in the bench's guest, or on the machine beside a real
 box. What moves is the same car as in the demo (``sim.ami``, ``sim.doors``, ``sim.pn532``, ``sim.gnss``); it takes one
@@ -31,6 +31,7 @@ from sim.clock import real_boot_s
 from sim.doors import SimulatedDoor
 from sim.gnss import TrueFix, sentences
 from sim.pn532 import SimulatedPn532
+from sim.real_lines import RealLines
 from sim.route import BAZOUGES_HEDE
 
 TURN_S: Final = 0.02
@@ -43,9 +44,12 @@ PI_LINES: Final = 54
 
 
 class Wire:
-    """Something that may vanish: opened again at most once a ``RETRY_S``; ``counts`` tells how often it was lost."""
+    """Something that may vanish: opened again at most once a ``RETRY_S``; ``counts`` tells how often it was lost.
 
-    def __init__(self, name: str, opens: Callable[[], Any]) -> None:
+    ``opens`` None: there is no such wire, ever.
+    """
+
+    def __init__(self, name: str, opens: Callable[[], Any] | None) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
         self._opens = opens
@@ -54,6 +58,8 @@ class Wire:
 
     def use(self, what: Callable[[Any], Any]) -> Any:
         """Return what ``what`` gives on the open line; None while there is none."""
+        if self._opens is None:
+            return None
         try:
             if self._line is None:
                 if real_boot_s() < self._retry_s:
@@ -101,6 +107,9 @@ class SimulatedPins:
         """Put a level on a line that the box reads."""
         (self._lines / f"sim_gpio{pin}" / "pull").write_text("pull-up" if up else "pull-down")
 
+    def close(self) -> None:
+        """Leave the chip as it is: the box holds its lines."""
+
 
 class WiredCar:
     """The car, wired as ``rig`` (the parsed file) says. ``run`` until ``stop``."""
@@ -113,13 +122,13 @@ class WiredCar:
         self.moments: dict[str, float] = {}
         self._stopping = False
         self._second = 0
-        bus, gps, card = rig["can"], rig["gps"], rig["card"]
+        bus, gpio = rig["can"], rig["gpio"]
         self._can = Wire("can", lambda: can.Bus(interface=bus["interface"], channel=bus["channel"], ignore_config=True))
-        self._gps = Wire("gps", lambda: _port(gps))
-        self._card = Wire("card", lambda: _port(card))
+        self._gps = _serial_wire("gps", rig)
+        self._card = _serial_wire("card", rig)
         self._gps_on = True
         self._settings = DoorSettings(**rig["pins"])
-        self._pins = SimulatedPins(rig["gpio"]["label"])
+        self._pins = SimulatedPins(gpio["label"]) if "label" in gpio else RealLines.of(gpio["factory"])
         self._levels: dict[int, bool] = {}
         self._contacts: dict[int, bool] = {}
         self._door = SimulatedDoor(self._settings, self._set_input, stroke_s=STROKE_S)
@@ -151,6 +160,7 @@ class WiredCar:
         self._door.close()
         for wire in (self._can, self._gps, self._card):
             wire.close()
+        self._pins.close()
 
     def _turn(self) -> None:
         self.ami.advance(real_boot_s())
@@ -261,8 +271,12 @@ def _write(data: bytes, port: serial.Serial) -> None:
     port.write(data)
 
 
-def _port(settings: dict[str, Any]) -> serial.Serial:
-    return serial.Serial(settings["port"], settings["baud_rate"], timeout=0, write_timeout=0.5)
+def _serial_wire(name: str, rig: dict[str, Any]) -> Wire:
+    """Return the line to a part that the car plays; a wire that is none where a real part hangs instead."""
+    if name not in rig:
+        return Wire(name, None)
+    port, baud_rate = rig[name]["port"], rig[name]["baud_rate"]
+    return Wire(name, lambda: serial.Serial(port, baud_rate, timeout=0, write_timeout=0.5))
 
 
 def main() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from sim.commune import Commune
 from sim.rig import Rig
 
@@ -37,6 +39,7 @@ def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:
     assert car["charging"] == "charging"
 
 
+@pytest.mark.needs("played card", "played gps")
 def test_a_rental_from_the_tap_to_the_cloud(box: Rig, commune: Commune) -> None:
     book(box, commune)
     opened_s = tap(box, "unlocked")
