@@ -153,10 +153,9 @@ class Rig:
             self.beside.shell("systemctl stop -q rig-car || true")
             self._fresh = False
         self.beside.put(RIG_FILE, self.settings.file.read_bytes())
-        if bus.interface == "socketcan":
-            self.beside.shell(
-                f"ip link set {bus.channel} down; ip link set {bus.channel} up type can bitrate {bus.bitrate}"
-            )
+        links = [bus.channel] if bus.interface == "socketcan" else []
+        for link in [*links, *filter(None, [bus.witness])]:
+            self.beside.shell(f"ip link set {link} down; ip link set {link} up type can bitrate {bus.bitrate}")
         # lgpio puts a small pipe where it is started.
         self.beside.shell(
             "systemctl is-active -q rig-car || systemd-run -q --collect --unit=rig-car -p Restart=always"

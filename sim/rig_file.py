@@ -75,6 +75,8 @@ class CarCan:
     interface: Text
     channel: Text
     bitrate: Annotated[int, Meta(ge=10_000, le=1_000_000, description="bits a second, 10000 to 1000000")]
+    witness: Text | None = None
+    """Another of the car's channels on the same wires, which acknowledges: the box, listen-only, does not."""
 
 
 @dataclass(frozen=True, slots=True)
