@@ -23,6 +23,7 @@ STATE: Final = "/var/lib/amibox"
 RIG_FILE: Final = "/opt/bench/rig.toml"
 READY_S: Final = 120.0
 """Longest wait for the service to be ready. By emulation Python is ten times slower than on a PC."""
+CAR_UNIT: Final = "rig-car"
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 PLAYED: Final = {"tap": "card", "remove_card": "card", "gps": "gps"}
 """What can be asked of the car only where it plays this part."""
@@ -113,7 +114,7 @@ class Rig:
             switch(self._adapter(name).plug)
 
     def until(self, what: str, probe: Callable[[], Any], timeout_s: float = READY_S) -> float:
-        """Ask until the answer is yes; return the seconds. AssertionError with the box's journal if not."""
+        """Ask until the answer is yes; return the seconds. AssertionError with both journals if not."""
         begun_s = time.monotonic()
         trouble: object = "no"
         while time.monotonic() - begun_s < timeout_s:
@@ -123,11 +124,13 @@ class Rig:
             except GuestError as error:
                 trouble = error
             time.sleep(0.3)
-        raise AssertionError(f"{what}: not within {timeout_s:.0f} s ({trouble})\n{self.journal()}")
+        raise AssertionError(
+            f"{what}: not within {timeout_s:.0f} s ({trouble})\n{self.journal()}\n{_journal(self.beside, CAR_UNIT, 10)}"
+        )
 
     def journal(self, lines: int = 30) -> str:
-        """Return the end of what the box said."""
-        return self.run("journalctl", "-u", "amibox", "-n", str(lines), "--no-pager").text
+        """Return the end of what the box said; if it does not answer, that."""
+        return _journal(self.place, "amibox", lines)
 
     def status(self) -> dict[str, Any]:
         """Ask the box how it is, as ``amibox status`` does. GuestError if it does not answer."""
@@ -150,7 +153,7 @@ class Rig:
         """
         car, bus = self.settings.car, self.settings.can
         if self._fresh:
-            self.beside.shell("systemctl stop -q rig-car || true")
+            self.beside.shell(f"systemctl stop -q {CAR_UNIT} || true")
             self._fresh = False
         self.beside.put(RIG_FILE, self.settings.file.read_bytes())
         links = [bus.channel] if bus.interface == "socketcan" else []
@@ -158,7 +161,7 @@ class Rig:
             self.beside.shell(f"ip link set {link} down; ip link set {link} up type can bitrate {bus.bitrate}")
         # lgpio puts a small pipe where it is started.
         self.beside.shell(
-            "systemctl is-active -q rig-car || systemd-run -q --collect --unit=rig-car -p Restart=always"
+            f"systemctl is-active -q {CAR_UNIT} || systemd-run -q --collect --unit={CAR_UNIT} -p Restart=always"
             f" -p WorkingDirectory=/run {car.python} -m sim.wired {RIG_FILE}"
         )
         self.until("the car", lambda: self.car("status"))
@@ -183,6 +186,13 @@ def _hand(reach: BoxReach | CarReach, machine: Machine | None) -> Hand:
             raise GuestError("this rig is the bench's guest, and no guest was started")
         return machine
     return CommandHand(reach.command or HERE)
+
+
+def _journal(place: Place, unit: str, lines: int) -> str:
+    try:
+        return place.run("journalctl", "-u", unit, "-n", str(lines), "--no-pager").text
+    except GuestError as error:
+        return f"no journal of {unit}: {error}"
 
 
 def _ask(place: Place, path: str, request: dict[str, Any]) -> dict[str, Any]:

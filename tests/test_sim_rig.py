@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from gpiozero.pins.mock import MockFactory
 
 from onboard.config import load_config
 from onboard.config_reader import ConfigError
-from sim.bench.machine import GuestError
-from sim.hand import HERE, CommandHand, switch
+from sim.bench.keys import Certifier
+from sim.bench.machine import GuestError, Said
+from sim.commune import TALK, Commune
+from sim.hand import HERE, CommandHand, Place, switch
 from sim.real_lines import RealLines
-from sim.rig import Rig
+from sim.rig import ASK, Rig
 from sim.rig_file import MEANS, load_rig, parse_rig
 from tests.conftest import ROOT
 from tests.hand_contract import HandContract
@@ -179,6 +182,48 @@ def test_what_a_rig_has_not_is_an_error_that_says_what_to_add(tmp_path: Path) ->
             GuestError, match=re.escape(f'has not {MEANS[need]}: add it, or mark the test needs("{need}")')
         ):
             do()
+
+
+class Recorder:
+    """A hand that only takes down what it is given, and finds all well."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, bytes]] = []
+
+    def run(self, *argv: str | Path, stdin: bytes = b"", timeout_s: float = 60.0) -> Said:
+        assert timeout_s > 0
+        self.given.append((" ".join(map(str, argv)), stdin))
+        return Said(0, '{"broker_connected": true}' if TALK in argv else '{"locked": true}' if ASK in argv else "")
+
+    def put(self, name: str) -> bytes:
+        """What was written to a file of this name, last."""
+        return [stdin for command, stdin in self.given if f"/dev/stdin {name} " in command][-1]
+
+
+def test_with_wires_each_machine_gets_what_is_its_own() -> None:
+    box, beside = Recorder(), Recorder()
+    rig = Rig(load_rig(WIRED))
+    rig.place, rig.beside = Place(box), Place(beside)
+    rig.shell, rig.put = rig.place.shell, rig.place.put
+    rig.start_car()
+    for link in ("can0", "can1"):
+        assert any(f"ip link set {link} up type can bitrate 500000" in command for command, _ in beside.given), link
+    assert beside.put("/opt/bench/rig.toml") == WIRED.read_bytes()
+    assert box.given == []
+    Commune(rig).found()
+    assert b"listener 8883 \n" in beside.put("/etc/mosquitto/conf.d/bench.conf")
+    assert {name for name in ("broker", "cloud", "box") if any(f"{name}.key" in each for each, _ in box.given)} == {
+        "box"
+    }
+    broker = x509.load_pem_x509_certificate(beside.put("/etc/mosquitto/bench/broker.pem"))
+    names = broker.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", "car.local"]
+
+
+def test_a_broker_may_be_known_by_its_address() -> None:
+    pem, _ = Certifier().issue("broker", "192.0.2.7")
+    names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(each) for each in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.7"]
 
 
 def collect(rig: str | Path | None) -> str:
