@@ -29,7 +29,7 @@ def book(rig: Rig, commune: Commune) -> None:
 def tap(rig: Rig, outcome: str) -> float:
     """Hold the card to the reader until the latch has moved; return the seconds between, by the car's clock."""
     tapped_s = rig.car("tap", uid=CARD)["moments"]["tapped"]
-    rig.until(f"the door {outcome}", lambda: rig.car("status")["moments"].get(outcome, 0.0) > tapped_s, 30)
+    rig.until(f"the door {outcome}", lambda: rig.car("status")["moments"].get(outcome, 0.0) > tapped_s)
     return float(rig.car("remove_card")["moments"][outcome]) - float(tapped_s)
 
 
