@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # The Debian of the bench's guest.
 RELEASE ?= 12
+# A rig of your own instead of the guest: docs/rig.md.
+RIG ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -54,15 +56,15 @@ types: setup ## mypy, strict
 imports: setup ## who may import whom
 	$(BIN)/lint-imports
 
-test-system: setup ## the tests that need mosquitto, strace, systemd-analyze and pip's index
+test-system: setup ## the tests that need mosquitto, strace, systemd-analyze, sshd and pip's index
 	$(BIN)/pytest -m system
 
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12 or 13; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 
-hil: setup ## the numbered tests in a Debian guest under QEMU; RELEASE=12 or 13; docs/bench.md
-	$(BIN)/python -m sim.bench image --release $(RELEASE)
-	RELEASE=$(RELEASE) $(BIN)/pytest -m hil --durations=0 -v tests/hil
+hil: setup ## the numbered tests in a Debian guest under QEMU (RELEASE=12 or 13), or on a bench with wires (RIG=FILE)
+	$(if $(RIG),,$(BIN)/python -m sim.bench image --release $(RELEASE))
+	RELEASE=$(RELEASE) RIG=$(RIG) $(BIN)/pytest -m hil --durations=0 -v tests/hil
 
 hil-other: setup ## the numbered tests on Debian 13 as well, if what guests are made of has changed lately
 	@$(BIN)/python -m sim.bench due --release 13; code=$$?; \

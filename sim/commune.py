@@ -1,22 +1,25 @@
 """The commune beside the rig: its keys, mosquitto with TLS, and the endpoint, on the machine of the car's ends.
 
-On the bench that is the guest itself. Everybody proves himself to the broker by a certificate.
+On the bench that is the guest itself; a box with wires reaches it over the network. Everybody proves himself to the
+broker by a certificate.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath
 from typing import Any, Final
 
+from sim.bench.agent import ASK
 from sim.bench.keys import Certifier
 from sim.bench.machine import GuestError
 from sim.rig import STATE, VEHICLE, Rig
 
 FOLDER: Final = "/srv/commune"
-CLOUD: Final = "/opt/amibox/.venv/bin/amibox-cloud"
 HTTP: Final = "127.0.0.1:8080"
+HTTP_S: Final = 20.0
 BROKER: Final = """\
-listener 8883 localhost
+listener 8883 {bind}
 cafile /etc/mosquitto/bench/ca.pem
 certfile /etc/mosquitto/bench/broker.pem
 keyfile /etc/mosquitto/bench/broker.key
@@ -31,12 +34,6 @@ topic readwrite amibox/#
 pattern write amibox/v1/%u/up/+
 pattern read amibox/v1/%u/down/+
 """
-TALK: Final = """\
-import sys, urllib.request
-url, body = sys.argv[1:]
-request = urllib.request.Request(url, body.encode() or None, {"Content-Type": "application/json"})
-sys.stdout.buffer.write(urllib.request.urlopen(request, timeout=20).read())
-"""
 
 
 class Commune:
@@ -44,20 +41,29 @@ class Commune:
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
+        self._program = PurePosixPath(rig.settings.car.python).with_name("amibox-cloud")
 
     def found(self) -> None:
-        """Make the commune and its one car; give the box its keys, as a technician does."""
-        rig = self._rig
-        rig.shell("systemctl stop amibox")
+        """Make the commune and its one car; give the box its keys, as a technician does.
+
+        A rig with wires has a past: box and broker forget theirs.
+        """
+        rig, cloud = self._rig, f"{self._program}"
+        rig.shell(f"systemctl stop amibox; rm -rf {STATE}/*; install -d -o amibox -g amibox -m 700 {STATE}")
+        rig.beside.shell(
+            f"systemctl stop -q commune || true; rm -rf {FOLDER}\n"
+            "systemctl stop mosquitto; rm -f /var/lib/mosquitto/mosquitto.db"
+        )
         self._certify()
-        provisioning = f"{STATE}/provisioning.cbor"
-        rig.shell(
-            f"mkdir -p {FOLDER}; {CLOUD} init {FOLDER}/cloud\n"
-            f"{CLOUD} box add {VEHICLE} --dir {FOLDER}/cloud --out {FOLDER}/box.cbor\n"
-            f"install -d -o amibox -g amibox -m 700 {STATE}\n"
-            f"install -o amibox -g amibox -m 600 {FOLDER}/box.cbor {provisioning} && rm {FOLDER}/box.cbor",
+        rig.beside.shell(
+            f"mkdir -p {FOLDER}; {cloud} init {FOLDER}/cloud\n"
+            f"{cloud} box add {VEHICLE} --dir {FOLDER}/cloud --out {FOLDER}/box.cbor",
             timeout_s=120,
         )
+        keys = rig.beside.fetch(f"{FOLDER}/box.cbor")
+        rig.put(f"{STATE}/provisioning.cbor", keys, owner="amibox:amibox", mode="600")
+        rig.beside.shell(f"rm {FOLDER}/box.cbor")
+        rig.beside.put(f"{FOLDER}/box.toml", rig.place.fetch("/etc/amibox/box.toml"))
         # Once: what a technician has just installed must not be what a power cut takes. From here on nobody syncs for
         # the box.
         rig.shell("sync")
@@ -68,10 +74,11 @@ class Commune:
         """Start broker and endpoint (again, after a power cut); return when they have found each other."""
         keys = "--mqtt-ca /etc/amibox-cloud/ca.pem --mqtt-cert /etc/amibox-cloud/cloud.pem"
         keys += " --mqtt-key /etc/amibox-cloud/cloud.key --mqtt-retry-s 1"
-        serve = f"serve --dir {FOLDER}/cloud --http {HTTP} --mqtt localhost:8883 {keys} --stations /etc/amibox/box.toml"
-        self._rig.shell(
+        serve = f"serve --dir {FOLDER}/cloud --http {HTTP} --mqtt localhost:8883 {keys} --stations {FOLDER}/box.toml"
+        self._rig.beside.shell(
             "systemctl restart mosquitto\n"
-            f"systemctl is-active -q commune || systemd-run -q --unit=commune -p Restart=always {CLOUD} {serve}"
+            "systemctl is-active -q commune"
+            f" || systemd-run -q --collect --unit=commune -p Restart=always {self._program} {serve}"
         )
         self._rig.until("the endpoint", lambda: self.get("healthz")["broker_connected"])
 
@@ -84,20 +91,26 @@ class Commune:
         return self._ask(path, json.dumps(body))
 
     def _ask(self, path: str, body: str) -> Any:
-        said = self._rig.run("/usr/bin/python3", "-c", TALK, f"http://{HTTP}/api/v1/{path}", body)
-        if said.code != 0:
-            raise GuestError(f"{path}: {said.text[-300:]}")
-        return json.loads(said.text)
+        verb, content = ("POST", body.encode()) if body else ("GET", b"")
+        head = f"{verb} /api/v1/{path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        request = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+        text = self._rig.beside.must(ASK, HTTP, stdin=request, timeout_s=HTTP_S)
+        head, _, answer = text.partition("\r\n\r\n")
+        code = next(iter(head.split()[1:]), "")
+        if not code.startswith("2"):
+            raise GuestError(f"{path}: {code or 'no answer'} {answer[-300:]}")
+        return json.loads(answer)
 
     def _certify(self) -> None:
-        rig, certifier = self._rig, Certifier()
-        for folder, user, name, short in (
-            ("/etc/amibox", "root:amibox", VEHICLE, "box"),
-            ("/etc/amibox-cloud", "root:root", "cloud", "cloud"),
-            ("/etc/mosquitto/bench", "root:mosquitto", "broker", "broker"),
+        rig, certifier, host = self._rig, Certifier(), self._rig.settings.commune.host
+        for place, folder, user, name, short in (
+            (rig.place, "/etc/amibox", "root:amibox", VEHICLE, "box"),
+            (rig.beside, "/etc/amibox-cloud", "root:root", "cloud", "cloud"),
+            (rig.beside, "/etc/mosquitto/bench", "root:mosquitto", "broker", "broker"),
         ):
-            certificate, key = certifier.issue(name)
+            certificate, key = certifier.issue(name, host)
             for file, content in (("ca.pem", certifier.pem), (f"{short}.pem", certificate), (f"{short}.key", key)):
-                rig.put(f"{folder}/{file}", content, owner=user, mode="640")
-        rig.put("/etc/mosquitto/bench/access", ACCESS.encode(), owner="root:mosquitto", mode="640")
-        rig.put("/etc/mosquitto/conf.d/bench.conf", BROKER.encode())
+                place.put(f"{folder}/{file}", content, owner=user, mode="640")
+        rig.beside.put("/etc/mosquitto/bench/access", ACCESS.encode(), owner="root:mosquitto", mode="640")
+        broker = BROKER.format(bind="localhost" if host == "localhost" else "")
+        rig.beside.put("/etc/mosquitto/conf.d/bench.conf", broker.encode())

@@ -1,4 +1,4 @@
-"""The car at the other ends of real wires: a CAN interface, two serial ports and GPIO lines, named in a TOML file.
+"""The car at the other ends of real wires: a CAN interface, two serial ports and GPIO lines, named in a rig's file.
 
 ``python -m sim.wired RIG.toml`` runs it where those ends are: in the bench's guest, or on the machine beside a real
 box. What moves is the same car as in the demo (``sim.ami``, ``sim.doors``, ``sim.pn532``, ``sim.gnss``); it takes one
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -33,9 +33,10 @@ from sim.clock import real_boot_s
 from sim.doors import SimulatedDoor
 from sim.gnss import TrueFix, sentences
 from sim.pn532 import SimulatedPn532
+from sim.real_lines import RealLines
 from sim.route import BAZOUGES_HEDE
 
-TURN_S: Final = 0.02
+TURN_S: Final = 0.03
 LINE_MAX: Final = 4096
 RETRY_S: Final = 1.0
 STROKE_S: Final = 0.04
@@ -45,9 +46,12 @@ KEPT: Final = ("at_m", "odometer_m", "soc_pct", "plugged")
 
 
 class Wire:
-    """Something that may vanish: opened again at most once a ``RETRY_S``; ``counts`` tells how often it was lost."""
+    """Something that may vanish: opened again at most once a ``RETRY_S``; ``counts`` tells how often it was lost.
 
-    def __init__(self, name: str, opens: Callable[[], Any]) -> None:
+    ``opens`` None: there is no such wire, ever.
+    """
+
+    def __init__(self, name: str, opens: Callable[[], Any] | None) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
         self._opens = opens
@@ -56,6 +60,8 @@ class Wire:
 
     def use(self, what: Callable[[Any], Any]) -> Any:
         """Return what ``what`` gives on the open line; None while there is none."""
+        if self._opens is None:
+            return None
         try:
             if self._line is None:
                 if real_boot_s() < self._retry_s:
@@ -90,13 +96,13 @@ class WiredCar:
         self.moments: dict[str, float] = {}
         self._stopping = False
         self._second = 0
-        bus, gps, card = rig["can"], rig["gps"], rig["card"]
+        bus, gpio = rig["can"], rig["gpio"]
         self._can = Wire("can", lambda: can.Bus(interface=bus["interface"], channel=bus["channel"], ignore_config=True))
-        self._gps = Wire("gps", lambda: _port(gps))
-        self._card = Wire("card", lambda: _port(card))
+        self._gps = _serial_wire("gps", rig)
+        self._card = _serial_wire("card", rig)
         self._gps_on = True
         self._settings = DoorSettings(**rig["pins"])
-        self._pins = SimulatedPins(rig["gpio"]["label"])
+        self._pins = SimulatedPins(gpio["label"]) if "label" in gpio else RealLines.of(gpio["factory"])
         self._levels: dict[int, bool] = {}
         self._contacts: dict[int, bool] = {}
         self._memory = Path(rig["car"]["memory"])
@@ -108,14 +114,20 @@ class WiredCar:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
         self._listener.listen(4)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
 
     def run(self) -> None:
         """Let time pass until ``stop``."""
+        due_s = 0.0
         while not self._stopping:
-            self._turn()
-            if self._selector.select(TURN_S):
+            if real_boot_s() >= due_s:
+                due_s = real_boot_s() + TURN_S
+                self._turn()
+            card = self._card.use(lambda port: port.fileno())
+            waiting = [self._listener] if card is None else [self._listener, card]
+            ready, _, _ = select.select(waiting, [], [], max(0.0, due_s - real_boot_s()))
+            if card in ready:
+                self._serve_card()  # at once: a chip answers within a millisecond
+            if self._listener in ready:
                 self._serve()
 
     def stop(self) -> None:
@@ -124,21 +136,18 @@ class WiredCar:
 
     def close(self) -> None:
         """Let go of every wire."""
-        self._selector.close()
         self._listener.close()
         self._path.unlink(missing_ok=True)
         self._door.close()
         for wire in (self._can, self._gps, self._card):
             wire.close()
+        self._pins.close()
 
     def _turn(self) -> None:
         self.ami.advance(real_boot_s())
         for identifier, data in self.ami.frames():
             frame = can.Message(arbitration_id=identifier, data=data, is_extended_id=False)
             self._can.use(partial(_send, frame))
-        heard = self._card.use(lambda port: port.read(port.in_waiting or 0))
-        if heard is not None and (answer := self.chip.feed(heard)):
-            self._card.use(partial(_write, answer))
         for pin in (self._settings.unlock_pin, self._settings.lock_pin):
             level = self._pins.read(int(pin))
             if self._levels.get(int(pin)) != level:
@@ -161,6 +170,11 @@ class WiredCar:
             )
             if self._gps_on:
                 self._gps.use(partial(_write, sentences(fix)))
+
+    def _serve_card(self) -> None:
+        heard = self._card.use(lambda port: port.read(port.in_waiting or 1))
+        if heard and (answer := self.chip.feed(heard)):
+            self._card.use(partial(_write, answer))
 
     def _set_input(self, pin: int, level: bool) -> None:  # noqa: FBT001 -- the signature that SimulatedDoor calls
         if pin == self._settings.lock_contact_pin and hasattr(self, "_door"):
@@ -269,8 +283,12 @@ def _write(data: bytes, port: serial.Serial) -> None:
     port.write(data)
 
 
-def _port(settings: dict[str, Any]) -> serial.Serial:
-    return serial.Serial(settings["port"], settings["baud_rate"], timeout=0, write_timeout=0.5)
+def _serial_wire(name: str, rig: dict[str, Any]) -> Wire:
+    """Return the line to a part that the car plays; a wire that is none where a real part hangs instead."""
+    if name not in rig:
+        return Wire(name, None)
+    port, baud_rate = rig[name]["port"], rig[name]["baud_rate"]
+    return Wire(name, lambda: serial.Serial(port, baud_rate, timeout=0, write_timeout=0.5))
 
 
 def main() -> int:

@@ -15,10 +15,10 @@ PI_4B: Final = 0xB03115
 
 
 class BoardFactory(LGPIOFactory):  # type: ignore[misc]  # the library has no types
-    """``pin_factory = "sim.bench.pins:BoardFactory"``: GPIO chip 0 as the header of a Pi 4."""
+    """``pin_factory = "sim.bench.pins:BoardFactory"``: GPIO chip 0, or another one, as the header of a Pi 4."""
 
-    def __init__(self) -> None:
-        super().__init__(chip=0)
+    def __init__(self, chip: int = 0) -> None:
+        super().__init__(chip=chip)
 
     def _get_revision(self) -> int:
         return PI_4B

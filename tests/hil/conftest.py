@@ -1,6 +1,8 @@
 """The set that needs a rig: the bench's guest, or a box with wires. Each test here is marked ``hil``.
 
-Files are numbered in the order in which things can fail, and run in it: the first failure is the one to look at.
+``RIG=file.toml`` chooses the rig, ``RELEASE`` the guest's Debian. Files are numbered in the order in which things can
+fail, and run in it: the first failure is the one to look at. ``needs("power")`` on a test names what a rig must have
+for it (``MEANS`` of ``sim.rig_file``); where the rig has it not, the test is left out, and named at the end.
 """
 
 from __future__ import annotations
@@ -8,28 +10,72 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from onboard.config_reader import ConfigError
 from sim.bench.image import BUILD, Image
 from sim.bench.machine import GuestError, Machine
 from sim.bench.release import RELEASES
 from sim.commune import Commune
 from sim.rig import Rig
+from sim.rig_file import GUEST, MEANS, RigFile, load_rig
 from tests.conftest import ROOT
 
 FOLDER = Path(__file__).parent
-RIG_FILE = ROOT / "sim" / "bench" / "rig.toml"
+BENCH_FILE = ROOT / "sim" / "bench" / "rig.toml"
+RIG_FILE = Path(os.environ.get("RIG") or BENCH_FILE)
+
+_left_out: dict[str, list[str]] = {}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*means): what a rig must have for this test; MEANS in sim/rig_file.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker("hil")
     # By number, which by name would put 10 before 2; the order within a file stays.
     items.sort(key=lambda item: _number(item.path) if FOLDER in item.path.parents else 0)
+    yield
+    # After all others have chosen: only what would have run counts as left out.
+    ours = [item for item in items if FOLDER in item.path.parents]
+    if ours:
+        _leave_out(config, items, ours, _settings())
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], ours: list[pytest.Item], rig: RigFile) -> None:
+    wanting = []
+    for item in ours:
+        needs = {str(each) for marker in item.iter_markers("needs") for each in marker.args}
+        needs |= {GUEST} if "machine" in getattr(item, "fixturenames", ()) else set()
+        if unknown := needs - MEANS.keys():
+            raise pytest.UsageError(f"{item.nodeid} needs {sorted(unknown)}: write one of {sorted(MEANS)}")
+        if lacking := sorted(needs - rig.means):
+            wanting.append(item)
+            _left_out[item.nodeid] = lacking
+    items[:] = [item for item in items if item not in wanting]
+    config.hook.pytest_deselected(items=wanting)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests this rig can't run, and what it lacks."""
+    if _left_out:
+        terminalreporter.section(f"tests that {RIG_FILE} can't run")
+        for test, lacking in _left_out.items():
+            terminalreporter.write_line(f"{test} needs {'; '.join(MEANS[each] for each in lacking)}")
+
+
+def _settings() -> RigFile:
+    try:
+        return load_rig(RIG_FILE)
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _number(file: Path) -> int:
@@ -37,19 +83,27 @@ def _number(file: Path) -> int:
 
 
 @pytest.fixture(scope="session")
-def machine() -> Iterator[Machine]:
+def rig() -> Iterator[Rig]:
+    """The box, switched on; nothing started by us yet. What it leaves is in a folder of ``build``."""
+    settings = _settings()
     number = int(os.environ.get("RELEASE", "12"))
-    results = BUILD / f"debian-{number}" / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
-    with Machine(Image(RELEASES[number]).disk(), results) as machine:
-        yield machine
-        with suppress(GuestError):  # a guest that no longer answers has left its console
-            (results / "journal.log").write_text(machine.must("journalctl", "--no-pager", timeout_s=60))
+    kind = f"bench/debian-{number}" if settings.box.reach == GUEST else f"rig/{RIG_FILE.stem}"
+    results = BUILD.parent / kind / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
+    results.mkdir(parents=True)
+    with ExitStack() as on:
+        machine = None
+        if settings.box.reach == GUEST:
+            machine = on.enter_context(Machine(Image(RELEASES[number]).disk(), results))
+        rig = Rig(settings, machine)
+        yield rig
+        with suppress(GuestError):  # a box that no longer answers has left its console
+            (results / "journal.log").write_text(rig.must("journalctl", "--no-pager", timeout_s=60))
 
 
 @pytest.fixture(scope="session")
-def rig(machine: Machine) -> Rig:
-    """The box, switched on; nothing started by us yet."""
-    return Rig(RIG_FILE, machine)
+def machine(rig: Rig) -> Machine:
+    """The guest. A test that asks for it ``needs("guest")``."""
+    return rig.machine
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,6 @@ from sim.rig import VEHICLE, Rig
 
 CARD: Final = "04a1b2c3d4e5f6"
 RUNNING: Final = ("on_trip", "stopped")
-MOVE_S: Final = 30.0
-"""Longest wait for the latch, by emulation."""
 CREEP_M: Final = 15.0
 
 
@@ -47,7 +45,7 @@ def book(rig: Rig, commune: Commune) -> str:
 def tap(rig: Rig, outcome: str) -> float:
     """Hold the card to the reader until the latch is ``outcome``; return the seconds between, by the car's clock."""
     tapped_s = rig.car("tap", uid=CARD)["moments"]["tapped"]
-    rig.until(f"the door {outcome}", lambda: rig.car("status")["moments"].get(outcome, 0.0) > tapped_s, MOVE_S)
+    rig.until(f"the door {outcome}", lambda: rig.car("status")["moments"].get(outcome, 0.0) > tapped_s)
     return float(rig.car("remove_card")["moments"][outcome]) - float(tapped_s)
 
 

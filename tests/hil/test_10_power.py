@@ -13,7 +13,7 @@ from threading import Timer
 
 import pytest
 
-from sim.bench.machine import GuestOffError
+from sim.bench.machine import GuestError
 from sim.commune import Commune
 from sim.rig import Rig
 from tests.hil.driver import Ledger, ready_s, tell
@@ -22,6 +22,9 @@ CUTS = int(os.environ.get("CUTS", "3"))
 SEED = int(os.environ.get("SEED", str(int(time.time()))))
 ROUND_S = 35.0
 """A rental with its drive takes about so long by emulation: a random cut falls anywhere in it, or into the next."""
+
+
+pytestmark = pytest.mark.needs("power", "played card", "played gps")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,7 @@ def revive(ledger: Ledger) -> None:
     """Power on; the box is ready by itself, keeps its word, and its driver goes on."""
     rig = ledger.rig
     boot_s = rig.restore()
+    rig.start_car()
     rig.await_box()
     tell(f"commands after {boot_s:.0f} s, ready {ready_s(rig):.1f} s after the kernel began")
     ledger.check()
@@ -49,9 +53,11 @@ def cut_at(ledger: Ledger, moment_s: float, story: Callable[[], None]) -> None:
     try:
         while True:
             story()
-    except GuestOffError:
-        pass
+    except GuestError:
+        if not ledger.rig.off:
+            raise
     finally:
+        timer.cancel()
         timer.join()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 
+from onboard.config import parse_config
 from sim.rig import Rig
 from tests.conftest import ROOT
 
@@ -20,6 +22,18 @@ SHIPPED = {
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_file_is_the_one_that_we_ship(rig: Rig, name: str) -> None:
     assert rig.shell(f"cat {SHIPPED[name]}") == (ROOT / "systemd" / name).read_text()
+
+
+def test_the_configuration_is_that_of_this_rig(rig: Rig) -> None:
+    """What a technician has to bring together: the box's file and the rig's."""
+    file = rig.settings.file
+    config = parse_config(rig.shell("cat /etc/amibox/box.toml"), file)
+    assert config.uplink is not None
+    assert config.door is not None
+    assert config.uplink.host == rig.settings.commune.host
+    assert config.policy.uid_cards, "the played card is a bare number: uid_cards = true"
+    pins = tomllib.loads(file.read_text())["pins"]
+    assert {name: getattr(config.door, name) for name in pins} == pins
 
 
 def test_the_service_is_ready(box: Rig) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sim.rig import Rig
 from sim.route import BAZOUGES
+
+pytestmark = pytest.mark.needs("played gps")
 
 
 def test_the_box_knows_where_it_is_and_what_time_it_is(box: Rig) -> None:
@@ -22,6 +26,7 @@ def test_a_silent_receiver_is_a_fault_and_heals(box: Rig) -> None:
     box.until("a fix again", lambda: "gps" not in box.status()["faults"] and box.status()["gnss"]["age_s"] < 5)
 
 
+@pytest.mark.needs("unplug gps")
 def test_a_receiver_that_was_unplugged_is_found_again(box: Rig) -> None:
     box.unplug("gps")
     box.until("the port to vanish", lambda: box.run("ls", "/dev/amibox-gps").code != 0)

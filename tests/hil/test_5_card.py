@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sim.rig import Rig
 
 STRANGER = "04ffeeddccbbaa"
@@ -11,6 +13,7 @@ def test_the_box_finds_its_reader(box: Rig) -> None:
     box.until("the reader", lambda: "card_reader" not in box.status()["faults"])
 
 
+@pytest.mark.needs("played card")
 def test_a_strangers_card_is_refused_and_written_down(box: Rig) -> None:
     before = box.status()["outbox"]["last_seq"]
     box.car("tap", uid=STRANGER)
@@ -21,6 +24,7 @@ def test_a_strangers_card_is_refused_and_written_down(box: Rig) -> None:
     assert truth["pulses"] == []
 
 
+@pytest.mark.needs("unplug card")
 def test_a_reader_that_was_unplugged_is_found_again(box: Rig) -> None:
     box.unplug("card")
     box.until("the fault", lambda: "card_reader" in box.status()["faults"])

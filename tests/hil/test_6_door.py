@@ -7,7 +7,8 @@ from sim.rig import Rig
 
 def test_the_box_holds_its_lines(box: Rig) -> None:
     """Outputs 17 and 27 are claimed as outputs and are off."""
-    shown = {line.split()[1].rstrip(":"): line for line in box.shell("gpioinfo").splitlines() if "line" in line.split()}
+    header = box.shell("gpioinfo").split("gpiochip")[1]  # a machine may have more chips than the header's
+    shown = {line.split()[1].rstrip(":"): line for line in header.splitlines() if "line" in line.split()}
     assert "output" in shown["17"]
     assert "output" in shown["27"]
     assert "input" in shown["13"]

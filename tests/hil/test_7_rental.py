@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sim.commune import Commune
 from sim.rig import Rig
 from tests.hil.driver import acknowledged, book, drive, tap, tell
@@ -15,6 +17,7 @@ def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:
     assert car["charging"] == "charging"
 
 
+@pytest.mark.needs("played card", "played gps")
 def test_a_rental_from_the_tap_to_the_cloud(box: Rig, commune: Commune) -> None:
     booking = book(box, commune)
     opened_s = tap(box, "unlocked")

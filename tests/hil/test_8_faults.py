@@ -19,6 +19,8 @@ su amibox -s /bin/sh -c '
 """
 """As the box's own user: what root could still use is not the box's."""
 
+pytestmark = pytest.mark.needs("played card", "played gps")
+
 
 @pytest.fixture
 def ledger(box: Rig, commune: Commune) -> Ledger:
@@ -89,7 +91,7 @@ def test_when_another_program_eats_the_memory_the_box_lives(ledger: Ledger) -> N
 
 def test_a_killed_broker_costs_nothing(ledger: Ledger) -> None:
     box, pid = ledger.rig, main_pid(ledger.rig)
-    box.shell("systemctl kill -s KILL mosquitto")
+    box.beside.shell("systemctl kill -s KILL mosquitto")
     box.until("the broker again", lambda: ledger.commune.get("healthz")["broker_connected"])
     took_s = box.until("the box connected", lambda: acknowledged(box))
     tell(f"connected again after {took_s:.1f} s")

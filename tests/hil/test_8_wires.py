@@ -18,6 +18,7 @@ socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(sys.argv[1].encode() + b
 """
 
 
+@pytest.mark.needs("guest")
 def test_a_can_adapter_that_was_removed_is_used_again(box: Rig) -> None:
     """Its driver lets go of the device, the interface vanishes; back again, networkd brings it up, silent as before."""
     device = box.shell("basename $(readlink /sys/class/net/can0/device)").strip()
@@ -79,6 +80,7 @@ def test_a_bus_in_trouble_is_no_sleeping_bus(slcan: Rig) -> None:
     tell(f"heard again {took_s:.1f} s after the restart of the link")
 
 
+@pytest.mark.needs("unplug card", "played card", "played gps")
 def test_a_driver_whose_reader_fell_off_locks_with_the_button(box: Rig, commune: Commune) -> None:
     ledger = Ledger(box, commune)
     ledger.open()
@@ -98,6 +100,7 @@ def test_a_driver_whose_reader_fell_off_locks_with_the_button(box: Rig, commune:
     ledger.resume()
 
 
+@pytest.mark.needs("played card", "played gps")
 def test_a_hung_machine_is_restarted_by_its_watchdog(box: Rig, commune: Commune) -> None:
     """The kernel stands still in mid-rental; nothing but the i6300esb can help. /proc/sysrq-trigger c: a crash."""
     ledger = Ledger(box, commune)
@@ -107,6 +110,7 @@ def test_a_hung_machine_is_restarted_by_its_watchdog(box: Rig, commune: Commune)
     assert "RuntimeWatchdogUSec=15s" in shown
     assert shown.split()[-1] == "0", "the kernel would restart by itself"
     took_s = box.crash()
+    box.start_car()
     box.await_box()
     tell(f"hung, reset and answering commands in {took_s:.0f} s, ready {ready_s(box):.1f} s after the kernel began")
     ledger.check()

@@ -38,3 +38,8 @@ def strace() -> Path:
 @pytest.fixture(scope="session")
 def systemd_analyze() -> Path:
     return _program("systemd-analyze", "systemd")
+
+
+@pytest.fixture(scope="session")
+def sshd_program() -> Path:
+    return _program("sshd", "openssh-server openssh-client")
