@@ -63,13 +63,14 @@ class Rig:
 
     def cut(self) -> None:
         """Take the box's power away: nothing in it is told. From any thread; ``off`` until ``restore``."""
-        self.off = True
         if self._machine is not None:
+            self.off = True
             self._machine.cut()
             return
         if self.settings.power is None:
             raise self._lacking("power")
         self._boot = self.must("cat", BOOT_ID)
+        self.off = True
         switch(self.settings.power.cut)
 
     def restore(self) -> float:

@@ -274,8 +274,10 @@ def test_a_test_that_a_rig_cannot_run_is_left_out_by_name(tmp_path: Path) -> Non
 
 def test_a_rigs_mistake_ends_the_run_with_a_clear_word(tmp_path: Path) -> None:
     file = tmp_path / "rig.toml"
-    file.write_text(WIRED.read_text().replace("[can]", "[cam]"))
-    assert f'{file}:24: cam: unknown section; did you mean "car"?' in collect(file)
+    before, _, after = WIRED.read_text().partition("[can]")
+    file.write_text(f"{before}[cam]{after}")
+    line = before.count("\n") + 1
+    assert f'{file}:{line}: cam: unknown section; did you mean "car"?' in collect(file)
 
 
 def test_a_contact_never_drives_its_line_high() -> None:
