@@ -63,7 +63,10 @@ def drive(rig: Rig, *goals_m: float) -> float:
     for goal_m in goals_m:
         rig.car("drive", to_m=goal_m)
         rig.until("the car to arrive", lambda: rig.car("status")["arrived"])
-    return float(rig.car("switch_off")["odometer_m"]) - float(before_m)
+    after_m = rig.car("switch_off")["odometer_m"]
+    # Whoever gets out takes longer than the box, which hears of the standstill with the next frame.
+    rig.until("the box to know that it stands", lambda: rig.status()["standing"] == "still")
+    return float(after_m) - float(before_m)
 
 
 @dataclass
