@@ -177,11 +177,15 @@ class WiredCar:
             self._card.use(partial(_write, answer))
 
     def _set_input(self, pin: int, level: bool) -> None:  # noqa: FBT001 -- the signature that SimulatedDoor calls
-        if pin == self._settings.lock_contact_pin and hasattr(self, "_door"):
+        if pin == self._settings.lock_contact_pin and level != self._contacts.get(pin, level):
             self.moments["locked" if self._door.locked else "unlocked"] = real_boot_s()
             self._remember()  # a latch stays where it is: remembered before anybody can see it
         self._contacts[pin] = level
         self._pins.pull(pin, up=level)
+
+    def _remove_card(self) -> None:
+        self.chip.remove()
+        self.moments["removed"] = real_boot_s()
 
     def _switch_off(self) -> None:
         self.ami.switch_off()
@@ -245,7 +249,7 @@ class WiredCar:
     def _do(self, what: str, request: dict[str, Any]) -> None:
         words: dict[str, Callable[[], None]] = {
             "status": lambda: None,
-            "remove_card": self.chip.remove,
+            "remove_card": self._remove_card,
             "open_door": self._door.open_door,
             "shut_door": self._door.shut_door,
             "press_button": self._door.press_button,
