@@ -60,7 +60,9 @@ def dependencies(tree: Path, wheels: Path, root: Path, log: Path) -> None:
         pip += f" -c /{WHEELS}/constraints.txt"
         sources = [each.name for each in inside.glob("*.tar.gz")]
         if sources:
-            _in(tree, log, f"{pip} setuptools && cd /{WHEELS} && {pip} --no-build-isolation {' '.join(sources)}")
+            # PYPI=1: lgpio's build then brings its own C library, as its wheels do.
+            build = f"PYPI=1 {pip} --no-build-isolation {' '.join(sources)}"
+            _in(tree, log, f"{pip} setuptools && cd /{WHEELS} && {build}")
         names = " ".join(sorted(each.name for each in inside.glob("*.whl") if not each.name.startswith("pip-")))
         _in(tree, log, f"cd /{WHEELS} && {pip} --no-deps {names}")
     finally:
