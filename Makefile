@@ -28,7 +28,7 @@ setup: .venv/.done ## make .venv with every dependency and the amibox command in
 	  echo "  sudo apt install python3-venv"; exit 1; }
 	@echo "Setting up .venv: about a minute the first time, some 55 MB to fetch."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cloud,sim,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cloud,sim,bench,dev]'
 	@touch $@
 	@echo "Done: $(BIN)/amibox --help"
 

@@ -13,6 +13,8 @@ SHIPPED = {
     "amibox.service": "/etc/systemd/system/amibox.service",
     "80-can0.network": "/etc/systemd/network/80-can0.network",
     "amibox.sysusers": "/usr/lib/sysusers.d/amibox.conf",
+    "bluetooth.conf": "/etc/systemd/system/bluetooth.service.d/amibox.conf",
+    "bluetooth-main.conf": "/etc/bluetooth/main.conf",
 }
 
 
