@@ -32,6 +32,7 @@ LINE_MAX: Final = 16_384
 PHONES_MAX: Final = 16
 ANSWER_S: Final = 15.0
 """Longest time for one word; the rig waits a little longer."""
+CONNECT_S: Final = 8.0
 MTU: Final = 247
 LISTS: Final = (
     AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
@@ -58,13 +59,33 @@ class Air(LocalLink):
 
 
 class Adapter(Controller):
-    """The box's controller. bumble's LL privacy and extended advertising don't suit Linux's: it does not offer them."""
+    """The box's controller: Bluetooth classic and LE, as a Pi's.
 
+    bumble's LL privacy and extended advertising don't suit Linux's: it does not offer them.
+    """
+
+    lmp_features = Controller.lmp_features & ~hci.LmpFeatureMask.BR_EDR_NOT_SUPPORTED
     le_features = Controller.le_features & ~(
         hci.LeFeatureMask.LL_PRIVACY
         | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
         | hci.LeFeatureMask.LE_PERIODIC_ADVERTISING
     )
+
+    def on_hci_command(self, command: hci.HCI_Command) -> hci.HCI_StatusReturnParameters:
+        """Answer what Linux must know of a classic controller and bumble has no answer to."""
+        good = hci.HCI_ErrorCode.SUCCESS
+        match command:
+            case hci.HCI_Read_Voice_Setting_Command():
+                return hci.HCI_Read_Voice_Setting_ReturnParameters(good, voice_setting=0x0060)
+            case hci.HCI_Read_Number_Of_Supported_IAC_Command():
+                return hci.HCI_Read_Number_Of_Supported_IAC_ReturnParameters(good, num_support_iac=1)
+            case hci.HCI_Read_Current_IAC_LAP_Command():
+                general = bytes.fromhex("338b9e")
+                return hci.HCI_Read_Current_IAC_LAP_ReturnParameters(good, num_support_iac=1, iac_lap=general)
+            case hci.HCI_Set_Event_Filter_Command() | hci.HCI_Write_Connection_Accept_Timeout_Command():
+                return hci.HCI_StatusReturnParameters(good)
+            case _:
+                return super().on_hci_command(command)
 
     def told(self) -> dict[str, Any]:
         """Return how the kernel told it to advertise: ``interval`` is in units of 0.625 ms."""
@@ -122,7 +143,9 @@ class Phone:
 
     async def connect(self, address: str, mtu: int) -> dict[str, Any]:
         """Connect to an address from ``scan`` and agree on an MTU; 23 asks for nothing."""
-        connection = await self.device.connect(address, timeout=ANSWER_S)
+        if self._peer is not None:
+            raise ValueError("connected already")
+        connection = await self.device.connect(address, timeout=CONNECT_S)
         connection.on(Connection.EVENT_DISCONNECTION, self._lost)
         self._peer = Peer(connection)
         if mtu > 23:
@@ -207,6 +230,11 @@ class Radio:
                 answer = await self._do(request["do"], request)
         except TimeoutError:
             return {"error": f"not within {ANSWER_S:.0f} s"}
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return {"error": "the connection was lost"}  # bumble cancels what waits for an answer
         except (ValueError, KeyError, TypeError, OSError, BaseBumbleError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
         return answer | {"seconds": round(time.monotonic() - begun_s, 3)}

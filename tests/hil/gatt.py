@@ -6,8 +6,7 @@ bluetoothd sends those to every phone. It finds the adapter by what it offers, n
 whenever bluetoothd or the adapter went and came back.
 """
 
-from __future__ import annotations
-
+# No postponed annotations: dbus-fast reads them, and stumbles over the string "None".
 import asyncio
 import sys
 from typing import Annotated, Any, Final
