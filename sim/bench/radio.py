@@ -106,11 +106,36 @@ class Adapter(Controller):
         self.link.remove_controller(self)
 
 
+class Handset(Controller):
+    """A phone's controller. bumble's own goes on with an attempt to connect that was given up."""
+
+    def on_hci_le_create_connection_cancel_command(
+        self, _command: hci.HCI_LE_Create_Connection_Cancel_Command
+    ) -> hci.HCI_StatusReturnParameters:
+        """Give up; the attempt has failed, as the standard has it."""
+        pending, self.pending_le_connection = self.pending_le_connection, None
+        if pending is not None:
+            failed = hci.HCI_LE_Connection_Complete_Event(
+                status=hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR,
+                connection_handle=0,
+                role=hci.Role.CENTRAL,
+                peer_address_type=pending.peer_address_type,
+                peer_address=pending.peer_address,
+                connection_interval=0,
+                peripheral_latency=0,
+                supervision_timeout=0,
+                central_clock_accuracy=0,
+            )
+            # After the answer to this command.
+            asyncio.get_running_loop().call_soon(self.send_hci_packet, failed)
+        return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.SUCCESS)
+
+
 class Phone:
     """A driver's phone under a random address: ``await start()`` first."""
 
     def __init__(self, name: str, number: int, air: Air) -> None:
-        self.controller = Controller(name, link=air, public_address=f"00:00:5E:00:53:{number:02X}")
+        self.controller = Handset(name, link=air, public_address=f"00:00:5E:00:53:{number:02X}")
         host = Host(self.controller, AsyncPipeSink(self.controller))
         self.device = Device(name=name, address=hci.Address(f"F0:00:5E:00:53:{number:02X}"), host=host)
         self._peer: Peer | None = None
