@@ -28,9 +28,9 @@ setup: .venv/.done ## make .venv with every dependency and the amibox command in
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) can't make virtual environments yet. Do this, then try again:"; \
 	  echo "  sudo apt install python3-venv"; exit 1; }
-	@echo "Setting up .venv: about a minute the first time, some 55 MB to fetch."
+	@echo "Setting up .venv: about a minute the first time, some 60 MB to fetch."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cloud,sim,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cloud,sim,bench,dev]'
 	@touch $@
 	@echo "Done: $(BIN)/amibox --help"
 

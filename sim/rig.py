@@ -196,6 +196,24 @@ class Rig:
         )
         self.until("the car", lambda: self.car("status"))
 
+    def radio(self, do: str, **details: Any) -> dict[str, Any]:
+        """Have a phone or the box's adapter do something; return what came of it. GuestError if it did not work."""
+        if self.settings.radio is None:
+            raise self._lacking("played radio")
+        answer = _ask(self.place, self.settings.radio.socket, {"do": do, **details})
+        if "error" in answer:
+            raise GuestError(f"the radio, {do}: {answer['error']}")
+        return answer
+
+    def start_radio(self) -> None:
+        """Plug the box's Bluetooth adapter in and bring up the phones' side; return when it answers."""
+        self.put(RIG_FILE, self.settings.file.read_bytes())
+        self.shell(
+            "systemctl is-active -q rig-radio || systemd-run -q --collect --unit=rig-radio -p Restart=always"
+            f" {PYTHON} -m sim.bench.radio {RIG_FILE}"
+        )
+        self.until("the radio", lambda: self.radio("status")["adapter"])
+
     def await_box(self) -> float:
         """Wait until systemd calls the box active and it answers; return the seconds."""
         return self.until("amibox.service active", lambda: self.shell("systemctl is-active amibox") and self.status())

@@ -36,6 +36,7 @@ MEANS: Final[Mapping[str, str]] = {
     "unplug gps": 'a switch for the receiver\'s adapter: [[adapter]] with name = "gps"',
     "unplug card": 'a switch for the card reader\'s adapter: [[adapter]] with name = "card"',
     "played gps": "a receiver that the car plays: [gps] instead of a real one",
+    "played radio": "a Bluetooth adapter and phones that are played: [radio], in the guest only",
     "played card": "a card reader that the car plays: [card] instead of a real one",
 }
 """What a test may need of a rig, each with what a rig must have for it."""
@@ -100,6 +101,14 @@ class CarPins:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayedRadio:
+    """``[radio]``: the box's Bluetooth adapter and its phones are played (``sim.bench.radio``), in the guest only."""
+
+    socket: Text
+    """Where the phones listen for commands."""
+
+
+@dataclass(frozen=True, slots=True)
 class PowerSwitch:
     """``[power]``: commands, run on this machine, that take the box's power away and give it back."""
 
@@ -125,6 +134,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "card": CarPort,
     "gpio": CarPins,
     "pins": DoorConfig,
+    "radio": PlayedRadio,
     "power": PowerSwitch,
     "adapter": AdapterSwitch,
 }
@@ -144,6 +154,7 @@ class RigFile:
     card: CarPort | None
     gpio: CarPins
     pins: DoorConfig
+    radio: PlayedRadio | None
     power: PowerSwitch | None
     adapters: Mapping[str, AdapterSwitch]
 
@@ -153,6 +164,7 @@ class RigFile:
         found = {f"unplug {name}" for name in self.adapters}
         found |= {name for name, there in (("power", self.power), ("played gps", self.gps)) if there is not None}
         found |= {"played card"} if self.card is not None else set()
+        found |= {"played radio"} if self.radio is not None else set()
         if self.box.reach == GUEST:
             found |= {GUEST, "power", "unplug gps", "unplug card"}
         return frozenset(found)
@@ -212,6 +224,8 @@ def _check_guest(reader: Reader, box: BoxReach, car: CarReach | None) -> None:
     if car is not None and (car.reach == GUEST) != guest:
         remedy = 'write reach = "guest"' if guest else 'write reach = "ssh", or "here" for this machine'
         reader.refuse("car.reach", "the guest's wires end in the guest, and no others do", remedy)
+    if not guest and "radio" in reader.lines:
+        reader.refuse("radio", "only the guest's adapter can be played", "take [radio] out")
     for name in ("power", "adapter"):
         if guest and name in reader.lines:
             reader.refuse(name, "the bench switches the guest by itself", f"take [{name}] out")

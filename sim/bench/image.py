@@ -144,10 +144,10 @@ class Image:
 
 
 def _dependencies() -> list[str]:
-    """Return what the box (with its pins) and, for the rig, the cloud need."""
+    """Return what the box (with its pins) and, for the rig, the cloud and the radio need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["pi"], *extras["cloud"]]
+    return [*project["dependencies"], *extras["pi"], *extras["cloud"], *extras["bench"]]
 
 
 def _project() -> Iterable[str]:

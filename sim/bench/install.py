@@ -81,7 +81,9 @@ def dependencies(tree: Path, wheels: Path, root: Path, log: Path) -> None:
         pip += f" -c /{WHEELS}/constraints.txt"
         sources = [each.name for each in inside.glob("*.tar.gz")]
         if sources:
-            _in(tree, log, f"{pip} setuptools && cd /{WHEELS} && {pip} --no-build-isolation {' '.join(sources)}")
+            # PYPI=1: lgpio's build then brings its own C library, as its wheels do.
+            build = f"PYPI=1 {pip} --no-build-isolation {' '.join(sources)}"
+            _in(tree, log, f"{pip} setuptools && cd /{WHEELS} && {build}")
         names = " ".join(sorted(each.name for each in inside.glob("*.whl") if not each.name.startswith("pip-")))
         _in(tree, log, f"cd /{WHEELS} && {pip} --no-deps {names}")
     finally:
@@ -89,7 +91,7 @@ def dependencies(tree: Path, wheels: Path, root: Path, log: Path) -> None:
 
 
 def project(tree: Path, wheel: Path, root: Path, log: Path) -> None:
-    """Steps 1 to 5 of the README, but for starting it; then the bench's own files."""
+    """Steps 1 to 6 of the README, but for starting it; then the bench's own files."""
     shutil.copy(wheel, tree / "opt")
     pip = f"{PYTHON} -m pip install --quiet --disable-pip-version-check --no-index --no-deps"
     _in(tree, log, f"{pip} /opt/{wheel.name} && rm /opt/{wheel.name}")
@@ -103,7 +105,9 @@ def project(tree: Path, wheel: Path, root: Path, log: Path) -> None:
     _put(tree, "etc/systemd/network/80-can0.network", (units / "80-can0.network").read_text())
     _put(tree, "etc/systemd/system/amibox.service", (units / "amibox.service").read_text())
     _put(tree, "etc/systemd/system.conf.d/amibox.conf", (units / "watchdog.conf").read_text())
-    _in(tree, log, "systemctl enable systemd-networkd amibox")
+    _put(tree, "etc/systemd/system/bluetooth.service.d/amibox.conf", (units / "bluetooth.conf").read_text())
+    _put(tree, "etc/bluetooth/main.conf", (units / "bluetooth-main.conf").read_text())
+    _in(tree, log, "systemctl enable systemd-networkd bluetooth amibox")
     _bench(tree, log)
 
 
@@ -125,8 +129,8 @@ def _bench(tree: Path, log: Path) -> None:
     _put(tree, "opt/bench/agent.py", Path(agent.__file__).read_text())
     _put(tree, "etc/systemd/system/bench-agent.service", AGENT_UNIT)
     _put(tree, "etc/systemd/system/bench-chip.service", CHIP_UNIT)
-    # Each test starts what it needs of these.
-    _in(tree, log, "systemctl enable bench-agent bench-chip && systemctl disable mosquitto bluetooth")
+    # The commune of the tests starts it.
+    _in(tree, log, "systemctl enable bench-agent bench-chip && systemctl disable mosquitto")
     _in(tree, log, "systemctl mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service")
     (tree / "etc/machine-id").write_text("")
 

@@ -14,8 +14,8 @@ PACKAGES: Final = (
     "linux-image-amd64", "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "lz4", "iproute2", "procps",
     # What systemd/README.md asks for, on Python 3.13 as well.
     "python3", "python3-venv", "python3-dev", "swig", "gcc", "libc6-dev",
-    # The simulated pins are built from the kernel's own source.
-    "linux-headers-amd64", "make",
+    # The simulated pins are built from the kernel's own source; Debian 13 packs modules.
+    "linux-headers-amd64", "make", "xz-utils",
     # What tests talk to.
     "mosquitto", "bluez", "can-utils", "gpiod",
 )  # fmt: skip

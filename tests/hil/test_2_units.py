@@ -16,6 +16,8 @@ SHIPPED = {
     "80-can0.network": "/etc/systemd/network/80-can0.network",
     "watchdog.conf": "/etc/systemd/system.conf.d/amibox.conf",
     "amibox.sysusers": "/usr/lib/sysusers.d/amibox.conf",
+    "bluetooth.conf": "/etc/systemd/system/bluetooth.service.d/amibox.conf",
+    "bluetooth-main.conf": "/etc/bluetooth/main.conf",
 }
 
 
