@@ -106,6 +106,10 @@ class PlayedRadio:
 
     socket: Text
     """Where the phones listen for commands."""
+    address: Annotated[
+        str, Meta(pattern="^([0-9A-F]{2}:){5}[0-9A-F]{2}$", description="six bytes, as 00:00:5E:00:53:FF")
+    ]
+    """The adapter's public address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def test_the_example_has_the_pins_of_the_boxs_example() -> None:
         ('factory = "lgpio"', 'factory = "lgpio"\nlabel = "car"', "gpio: label and factory are alternatives"),
         ("lock_pin = 27", "lock_pin = 17", "pins: pin 17 is used twice; give each part a pin of its own"),
         ("lock_pin = 27", "lock_pin = 99", "pins.lock_pin: 99 won't do"),
-        ("[gpio]", '[radio]\nsocket = "/x"\n[gpio]', "radio: only the guest's adapter can be played; take [radio] out"),
+        ("[gpio]", '[radio]\nsocket = "/x"\naddress = "00:00:5E:00:53:FF"\n[gpio]', "radio: only the guest's adapter can be played; take [radio] out"),
         ('name = "card"', 'name = "gps"', 'adapter.1.name: "gps" stands here twice; keep one'),
         ('name = "card"', 'name = "can"', "adapter.1.name: 'can' won't do"),
         ("restore = [", "#restore = [", "power.restore: missing; add restore: the words of a command"),
