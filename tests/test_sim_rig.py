@@ -62,6 +62,9 @@ def mistakes(text: str) -> str:
     return str(refused.value)
 
 
+PLAYED_RADIO = '[radio]\nsocket = "/x"\naddress = "00:00:5E:00:53:FF"\n[gpio]'
+
+
 def test_the_rigs_that_we_ship_are_valid() -> None:
     assert load_rig(BENCH).means == MEANS.keys()
     assert load_rig(WIRED).means == MEANS.keys() - {"guest", "played radio"}
@@ -89,7 +92,7 @@ def test_the_example_has_the_pins_of_the_boxs_example() -> None:
         ('factory = "lgpio"', 'factory = "lgpio"\nlabel = "car"', "gpio: label and factory are alternatives"),
         ("lock_pin = 27", "lock_pin = 17", "pins: pin 17 is used twice; give each part a pin of its own"),
         ("lock_pin = 27", "lock_pin = 99", "pins.lock_pin: 99 won't do"),
-        ("[gpio]", '[radio]\nsocket = "/x"\naddress = "00:00:5E:00:53:FF"\n[gpio]', "radio: only the guest's adapter can be played; take [radio] out"),
+        ("[gpio]", PLAYED_RADIO, "radio: only the guest's adapter can be played; take [radio] out"),
         ('name = "card"', 'name = "gps"', 'adapter.1.name: "gps" stands here twice; keep one'),
         ('name = "card"', 'name = "can"', "adapter.1.name: 'can' won't do"),
         ("restore = [", "#restore = [", "power.restore: missing; add restore: the words of a command"),
