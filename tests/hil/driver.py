@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sim.commune import Commune
 from sim.rig import VEHICLE, Rig
 
-CARD: Final = "04a1b2c3d4e5f6"
+CARDS: Final = ("04a1b2c3d4e5f6", "04a1b2c3d4e5f7", "04a1b2c3d4e5f8", "04a1b2c3d4e5f9")
+"""Of four drivers. Who has just ended a rental and taps again has only said so twice (docs/decisions.md)."""
 RUNNING: Final = ("on_trip", "stopped")
 CREEP_M: Final = 15.0
+_NEXT_CARD: Final = itertools.cycle(CARDS[1:])
+SETTLE_S: Final = 15.0
+"""The door's own tries are over by then: three confirmations of three seconds."""
 AGAIN_S: Final = 5.0
 """The same card counts again three seconds after it was last seen (hw/README.md)."""
 
@@ -34,20 +40,20 @@ def acknowledged(rig: Rig) -> bool:
     return bool(outbox["connected"] and outbox["acknowledged_seq"] == outbox["last_seq"])
 
 
-def book(rig: Rig, commune: Commune) -> str:
-    """Book the car for the driver's card for the next hour; return the booking when the box has it."""
+def book(rig: Rig, commune: Commune, card: str = CARDS[0]) -> str:
+    """Book the car for a driver's card for the next hour; return the booking when the box has it."""
     now_s = int(rig.car("status")["wall_s"])
     booking = {"vehicle": VEHICLE, "start_s": now_s - 300, "end_s": now_s + 3600, "kind": "loop"}
-    booking |= {"pickup": "bazouges", "dropoff": "bazouges", "cards": [{"uid": CARD}], "trace": True}
+    booking |= {"pickup": "bazouges", "dropoff": "bazouges", "cards": [{"uid": card}], "trace": True}
     made = commune.post("bookings", booking)
     rig.until("the booking in the box", lambda: rig.status()["list_version"] >= made["version"])
     return str(made["id"])
 
 
-def tap(rig: Rig, outcome: str) -> float:
-    """Hold the card to the reader until the latch is ``outcome``; return the seconds between, by the car's clock."""
+def tap(rig: Rig, outcome: str, card: str = CARDS[0]) -> float:
+    """Hold a card to the reader until the latch is ``outcome``; return the seconds between, by the car's clock."""
     rig.until("a card to count as a new tap", lambda: _rested_s(rig) > AGAIN_S)
-    tapped_s = rig.car("tap", uid=CARD)["moments"]["tapped"]
+    tapped_s = rig.car("tap", uid=card)["moments"]["tapped"]
     rig.until(f"the door {outcome}", lambda: rig.car("status")["moments"].get(outcome, 0.0) > tapped_s)
     return float(rig.car("remove_card")["moments"][outcome]) - float(tapped_s)
 
@@ -79,10 +85,10 @@ class Ledger:
     """Newest record that the box called written."""
     opened: set[str] = field(default_factory=set)
     """Bookings whose door was seen to open."""
-    ended: set[str] = field(default_factory=set)
-    """Of those, the ones whose end the commune has acknowledged."""
     booking: str = ""
     """The rental under way, once its door was seen to open."""
+    cards: dict[str, str] = field(default_factory=dict)
+    """Booking -> its driver's card."""
     locking: bool = False
     """Its driver has asked to lock: it may be over."""
 
@@ -95,21 +101,35 @@ class Ledger:
     def open(self) -> None:
         """Begin a rental."""
         self.rig.until("a box that can serve", lambda: serves(self.rig))
-        booking = book(self.rig, self.commune)
-        tap(self.rig, "unlocked")
+        self.get_in(self.reserve())
+
+    def reserve(self) -> str:
+        """Book for the next driver; return the booking."""
+        card = next(_NEXT_CARD)
+        booking = book(self.rig, self.commune, card)
+        self.cards[booking] = card
+        return booking
+
+    def get_in(self, booking: str) -> None:
+        """Have its driver open the door."""
+        tap(self.rig, "unlocked", self.cards[booking])
         self.booking, self.locking = booking, False
         self.opened.add(booking)
 
-    def end(self) -> None:
-        """Drive a little, and end the rental at its station; return when the commune has it."""
+    def get_out(self) -> None:
+        """Drive a little, and end the rental at its station."""
+        card = self.cards[self.booking]
+        if self.rig.car("status")["locked"]:
+            tap(self.rig, "unlocked", card)  # it locked as the power went: he gets in again
         drive(self.rig, CREEP_M, 0.0)
-        self.rig.car("shut_door")
         self.locking = True
-        if not self.rig.car("status")["locked"]:
-            tap(self.rig, "locked")
+        tap(self.rig, "locked", card)
         self.rig.until("the rental's end", lambda: self.note()["state"] == "available")
+
+    def end(self) -> None:
+        """Get out; return when the commune has all of it."""
+        self.get_out()
         self.settle()
-        self.ended.add(self.booking)
         self.booking, self.locking = "", False
 
     def settle(self) -> None:
@@ -128,16 +148,13 @@ class Ledger:
 
     def resume(self) -> None:
         """Go on where the failure came: whoever is in the car ends his rental. Then nothing is lost or doubled."""
-        if self.rig.status()["state"] in RUNNING:
+        if self._still_running():
             if not self.booking:  # it began without having been seen
                 (running,) = (each for each in self._rentals() if each["ended_s"] is None)
                 self.booking = running["reservation"]
                 self.opened.add(self.booking)
             self.end()
-        elif self.booking:
-            self.ended.add(self.booking)
-            self.booking, self.locking = "", False
-        self.settle()
+        self.booking, self.locking = "", False
         rentals = self._rentals()
         for booking in self.opened:
             found = [each for each in rentals if each["reservation"] == booking]
@@ -146,6 +163,15 @@ class Ledger:
         trips = [each["id"] for each in self.commune.get("trips")]
         assert len(trips) == len(set(trips))
         assert not self.commune.get("status")["alarms"]
+
+    def _still_running(self) -> bool:
+        """Tell whether a rental goes on. One whose door never opened, or whose lock was on its way, ends by itself."""
+        begun_s = time.monotonic()
+        while (running := self.rig.status()["state"] in RUNNING) and self.rig.car("status")["locked"]:
+            if time.monotonic() - begun_s > SETTLE_S:
+                break
+            time.sleep(0.5)
+        return running
 
     def _rentals(self) -> list[dict[str, Any]]:
         self.settle()

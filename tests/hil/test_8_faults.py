@@ -8,8 +8,9 @@ import pytest
 
 from sim.commune import Commune
 from sim.rig import STATE, Rig
-from tests.hil.driver import CREEP_M, RUNNING, Ledger, acknowledged, book, drive, serves, tap, tell
+from tests.hil.driver import RUNNING, Ledger, acknowledged, serves, tell
 
+CLOCK_OFF_S = 30
 YEARS_S = 7 * 365 * 86_400
 FILL = f"""
 install -d -o amibox {STATE}-fill
@@ -105,10 +106,7 @@ def test_a_full_disk_stops_no_rental(box: Rig, commune: Commune) -> None:
     try:
         assert box.run("su", "amibox", "-s", "/bin/sh", "-c", f"echo x >{STATE}-fill/more").code != 0
         ledger.open()
-        drive(box, CREEP_M, 0.0)
-        tap(box, "locked")
-        box.until("the rental's end", lambda: ledger.note()["state"] == "available")
-        ledger.locking = True
+        ledger.get_out()
     finally:
         box.shell(f"rm -rf {STATE}-fill")
     box.until("no fault", lambda: not box.status()["faults"])
@@ -116,35 +114,36 @@ def test_a_full_disk_stops_no_rental(box: Rig, commune: Commune) -> None:
 
 
 @pytest.fixture
-def alone(box: Rig, commune: Commune) -> Iterator[Rig]:
+def alone(box: Rig, commune: Commune) -> Iterator[tuple[Ledger, str]]:
     """A box without a network: nobody tells it the time but its receiver. Ends on the right clock."""
-    book(box, commune)
-    box.until("everything acknowledged", lambda: acknowledged(box))
+    ledger = Ledger(box, commune)
+    booking = ledger.reserve()
+    ledger.settle()
     now_s, boot_s = box.shell("date +%s; cat /proc/uptime").split()[:2]
-    box.shell("systemctl stop commune mosquitto")
-    yield box
+    box.beside.shell("systemctl stop commune mosquitto")
+    yield ledger, booking
     past_s = float(box.shell("cut -d' ' -f1 /proc/uptime")) - float(boot_s)
     box.shell(f"date -s @{int(now_s) + round(past_s)}")
     commune.start()
 
 
 @pytest.mark.parametrize("step_s", [YEARS_S, -YEARS_S], ids=["years ahead", "years back"])
-def test_a_clock_that_is_wrong_by_years_shuts_nobody_out(alone: Rig, step_s: int) -> None:
+def test_a_clock_that_is_wrong_by_years_shuts_nobody_out(alone: tuple[Ledger, str], step_s: int) -> None:
     """The clock jumps while the box runs, and is still wrong when the box starts anew in mid-rental."""
-    box = alone
+    ledger, booking = alone
+    box = ledger.rig
     right_s = box.car("status")["wall_s"]
     box.shell(f"date -s @{int(right_s) + step_s}")
-    tap(box, "unlocked")
-    assert abs(box.status()["clock"]["wall_s"] - box.car("status")["wall_s"]) < 30
+    ledger.get_in(booking)
+    assert abs(box.status()["clock"]["wall_s"] - box.car("status")["wall_s"]) < CLOCK_OFF_S
     before = restarts(box)
     box.shell("systemctl kill -s KILL amibox")
     ready_again(box, before)
-    status = box.status()
+    status = ledger.note()
     assert status["state"] in RUNNING
-    assert abs(status["clock"]["wall_s"] - box.car("status")["wall_s"]) < 30
-    drive(box, CREEP_M, 0.0)
-    tap(box, "locked")
-    box.until("the rental's end", lambda: box.status()["state"] == "available")
+    assert abs(status["clock"]["wall_s"] - box.car("status")["wall_s"]) < CLOCK_OFF_S
+    ledger.get_out()
+    ledger.check()
 
 
 def test_what_was_written_under_a_wrong_clock_bears_the_right_time(box: Rig, commune: Commune) -> None:
