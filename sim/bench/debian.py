@@ -26,13 +26,16 @@ def make(release: Release, tree: Path, log: Path) -> None:
         'echo COMPRESS=lz4 >> "$1/etc/initramfs-tools/conf.d/bench"; '
         f'echo {" ".join(INITRD_MODULES)} | tr " " "\\n" > "$1/usr/share/initramfs-tools/modules.d/bench"'
     )
-    with step(f"Debian {release.number} from packages"):
+    architecture = release.architecture.debian
+    packages = (*PACKAGES, f"linux-image-{architecture}", f"linux-headers-{architecture}")
+    with step(f"Debian {release.label} from packages"):
         run(
             [
                 "mmdebstrap",
                 "--quiet",
                 "--variant=minbase",
-                f"--include={','.join(PACKAGES)}",
+                f"--architectures={architecture}",
+                f"--include={','.join(packages)}",
                 f"--keyring={KEYRING}",
                 f"--essential-hook={early}",
                 "--dpkgopt=path-exclude=/usr/share/man/*",

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from typing import IO, Any, Final, Self
 
 from sim.bench import steps
 from sim.bench.cable import Cable
+from sim.bench.release import Architecture
 from sim.bench.steps import BenchError
 from sim.processes import die_with
 
@@ -32,8 +34,6 @@ ANSWER_S: Final = 20.0
 """An answer may be this much later than the command's own time-out."""
 PROBE_S: Final = 2.0
 MEMORY_MB: Final = 1024
-
-TOOLS: Final = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
 
 USB: Final = ("gps", "card")
 """The USB-serial adapters, in the order of their sockets."""
@@ -53,24 +53,26 @@ class GuestError(Exception):
     """The guest does not answer, or a command that must work failed there."""
 
 
-def accelerator() -> list[str]:
+def accelerator(wanted: Architecture) -> list[str]:
     """Return QEMU's arguments for the processor. /dev/kvm alone proves nothing: the processor must have the means."""
+    native = wanted.machine == platform.machine()
     flags = Path("/proc/cpuinfo").read_text().split()
-    if ("vmx" in flags or "svm" in flags) and os.access("/dev/kvm", os.W_OK):
+    if native and ("vmx" in flags or "svm" in flags) and os.access("/dev/kvm", os.W_OK):
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
+    return ["-accel", "tcg,thread=multi", "-cpu", wanted.processor]
 
 
 class Machine:
-    """A guest from ``image`` (folder with ``disk.img``, ``vmlinuz``, ``initrd.img``). A context manager.
+    """A guest from ``image``: a folder with ``disk.img``, ``vmlinuz``, ``initrd.img``. A context manager.
 
     What it leaves goes to ``results``: ``console.log``, and what was fetched. ``start`` switches on, ``cut`` pulls the
     plug, ``run`` runs a command in it.
     """
 
-    def __init__(self, image: Path, results: Path) -> None:
-        steps.need(TOOLS)
+    def __init__(self, architecture: Architecture, image: Path, results: Path) -> None:
+        steps.need({f"qemu-system-{architecture.machine}": architecture.qemu_package, "qemu-img": "qemu-utils"})
         results.mkdir(parents=True, exist_ok=True)
+        self.architecture = architecture
         self.image = image.resolve()
         self.results = results.resolve()
         self.boots = 0
@@ -204,20 +206,21 @@ class Machine:
         return _tail(self.results / "console.log")
 
     def _command(self) -> list[str]:
-        folder = self._folder
+        folder, made = self._folder, self.architecture
         kernel = ["-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / "initrd.img")]
-        command = ["qemu-system-x86_64", "-M", "q35", *accelerator(), "-smp", "2", "-m", str(MEMORY_MB), *kernel]
-        command += ["-append", ARGUMENTS, "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]
+        command = [f"qemu-system-{made.machine}", "-M", made.board, *accelerator(made), "-smp", "2"]
+        command += ["-m", str(MEMORY_MB), *kernel, "-append", f"{ARGUMENTS} {made.arguments}"]
+        command += ["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]
         command += ["-drive", f"file={self._disk},if=virtio,format=qcow2,cache=writeback"]
         command += ["-qmp", f"unix:{folder}/monitor,server=on,wait=off"]
         command += ["-chardev", f"file,id=console,path={self.results / 'console.log'},append=on"]
-        command += ["-serial", "chardev:console"]
-        # Two null-modem cables: an ISA port of the car's side, a USB adapter of the box's.
+        command += ["-device", f"{made.serial},chardev=console"]
+        # Two null-modem cables: a port of the car's side, a USB adapter of the box's.
         command += ["-device", "qemu-xhci,id=usb"]
         for socket_number, name in enumerate(USB, start=1):
             command += ["-chardev", f"socket,id={name}-box,path={folder}/{name}-box"]
             command += ["-chardev", f"socket,id={name}-car,path={folder}/{name}-car"]
-            command += ["-serial", f"chardev:{name}-car"]
+            command += ["-device", f"{made.serial},chardev={name}-car"]
             command += ["-device", f"usb-serial,id={name},bus=usb.0,port={socket_number},chardev={name}-box"]
         command += ["-object", "can-bus,id=bus"]
         command += ["-device", "kvaser_pci,canbus=bus", "-device", "kvaser_pci,canbus=bus"]

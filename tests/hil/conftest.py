@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.bench.image import BUILD, Image
+from sim.bench.image import Image
 from sim.bench.machine import Machine
 from sim.bench.release import RELEASES
 from sim.commune import Commune
@@ -37,9 +37,9 @@ def _number(file: Path) -> int:
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Machine]:
-    number = int(os.environ.get("RELEASE", "12"))
-    results = BUILD / f"debian-{number}" / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
-    with Machine(Image(RELEASES[number]).disk(), results) as machine:
+    image = Image(RELEASES[os.environ.get("RELEASE", "12")])
+    results = image.folder / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
+    with Machine(image.release.architecture, image.disk(), results) as machine:
         yield machine
         journal = machine.run("journalctl", "--no-pager", "-b", timeout_s=60).text
         (results / "journal.log").write_text(journal)
