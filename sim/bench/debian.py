@@ -20,14 +20,15 @@ MAKEFILE: Final = "obj-m := gpio-sim.o\ngpio-sim-objs := main.o irq_sim.o\n"
 
 def make(release: Release, tree: Path, log: Path) -> None:
     """Fill ``tree``. BenchError if a package can't be had."""
+    architecture = release.architecture.debian
+    packages = (*PACKAGES, f"linux-image-{architecture}", f"linux-headers-{architecture}")
+    modules = (*INITRD_MODULES, *release.architecture.initrd_modules)
     early = (
         'mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"; '
         'echo MODULES=list > "$1/etc/initramfs-tools/conf.d/bench"; '
         'echo COMPRESS=lz4 >> "$1/etc/initramfs-tools/conf.d/bench"; '
-        f'echo {" ".join(INITRD_MODULES)} | tr " " "\\n" > "$1/usr/share/initramfs-tools/modules.d/bench"'
+        f'echo {" ".join(modules)} | tr " " "\\n" > "$1/usr/share/initramfs-tools/modules.d/bench"'
     )
-    architecture = release.architecture.debian
-    packages = (*PACKAGES, f"linux-image-{architecture}", f"linux-headers-{architecture}")
     with step(f"Debian {release.label} from packages"):
         run(
             [

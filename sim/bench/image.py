@@ -27,7 +27,9 @@ BUILD: Final = ROOT / "build" / "bench"
 KEPT: Final = 2
 """Older layers of a kind are removed beyond this many."""
 DISK_SIZE: Final = "4G"
-"""Sparse: what is not written takes no room."""
+"""Sparse: what is not written takes no room. A power of two: a Pi's card has to be."""
+DEVICE_TREE: Final = "broadcom/bcm2837-rpi-3-b.dtb"
+"""A Pi 3's, in the kernel's package for arm64."""
 
 TOOLS: Final = {
     "mmdebstrap": "mmdebstrap",
@@ -149,6 +151,8 @@ class Image:
         with step("disk made"):
             shutil.copy(next(tree.glob("boot/vmlinuz-*")), folder / "vmlinuz")
             shutil.copy(next(tree.glob("boot/initrd.img-*")), folder / "initrd.img")
+            for described in tree.glob(f"usr/lib/linux-image-*/{DEVICE_TREE}"):
+                shutil.copy(described, folder)
             disk = folder / "disk.img"
             mke2fs = steps.find("mke2fs") or "mke2fs"
             run([mke2fs, "-q", "-t", "ext4", "-L", "amibox", "-d", tree, disk, DISK_SIZE], self.log)

@@ -31,7 +31,7 @@ SUBSYSTEM=="tty", ENV{ID_PATH}=="*usb-0:1:1.0", SYMLINK+="amibox-gps"
 SUBSYSTEM=="tty", ENV{ID_PATH}=="*usb-0:2:1.0", SYMLINK+="amibox-card"
 """
 
-FSTAB: Final = "/dev/vda / ext4 defaults,errors=remount-ro 0 1\n"
+FSTAB: Final = "LABEL=amibox / ext4 defaults,errors=remount-ro 0 1\n"
 
 AGENT_UNIT: Final = """\
 [Unit]

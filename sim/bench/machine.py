@@ -62,6 +62,12 @@ def accelerator(wanted: Architecture) -> list[str]:
     return ["-accel", "tcg,thread=multi", "-cpu", wanted.processor]
 
 
+def overlay(image: Path, disk: Path) -> None:
+    """Make ``disk``, which takes what is written and leaves the image as it is."""
+    made = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.resolve() / "disk.img"), str(disk)]
+    subprocess.run(made, check=True, timeout=60)  # noqa: S603 -- our own words
+
+
 class Machine:
     """A guest from ``image``: a folder with ``disk.img``, ``vmlinuz``, ``initrd.img``. A context manager.
 
@@ -102,8 +108,7 @@ class Machine:
         if self._process is not None:
             raise GuestError("the guest is on already")
         if not self._disk.exists():
-            made = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self.image / "disk.img")]
-            subprocess.run([*made, str(self._disk)], check=True, timeout=60)  # noqa: S603 -- our own words
+            overlay(self.image, self._disk)
         begun_s = time.monotonic()
         with (self.results / "qemu.log").open("ab") as log:
             parent = os.getpid()
@@ -260,4 +265,4 @@ def commands(script: str) -> Sequence[str]:
     return ("/bin/sh", "-ec", script)
 
 
-__all__ = ["BenchError", "GuestError", "Machine", "Said", "accelerator", "commands"]
+__all__ = ["BenchError", "GuestError", "Machine", "Said", "accelerator", "commands", "overlay"]

@@ -42,9 +42,11 @@ class Architecture:
     """The kind of serial port that the guest calls ttyS0 and so on."""
     arguments: str
     """The kernel's, beside those of every guest."""
+    initrd_modules: tuple[str, ...]
+    """As well, beside those of every guest."""
 
 
-AMD64: Final = Architecture("amd64", "x86_64", "qemu-system-x86", "q35", "Nehalem", "isa-serial", "")
+AMD64: Final = Architecture("amd64", "x86_64", "qemu-system-x86", "q35", "Nehalem", "isa-serial", "", ())
 ARM64: Final = Architecture(
     "arm64",
     "aarch64",
@@ -53,6 +55,7 @@ ARM64: Final = Architecture(
     "cortex-a53",  # a Pi 3's
     "pci-serial",
     "initcall_blacklist=pl061_gpio_driver_init",  # the board's own pins would be GPIO chip 0
+    ("bcm2835",),  # a Pi 3's card slot: sim/bench/pi.py
 )
 
 
