@@ -9,7 +9,7 @@ from sim.commune import CLOUD
 from sim.rig import STATE, VEHICLE
 
 SCRIPT = f"""\
-sed -i -e /^pin_factory/d -e "/^\\[uplink\\]/,/^# The commune/d" /etc/amibox/box.toml
+sed -i -e /^pin_factory/d -e "/^\\[uplink\\]/,/^# The commune.s rules/d" /etc/amibox/box.toml
 {CLOUD} init /srv/cloud
 {CLOUD} box add {VEHICLE} --dir /srv/cloud --out /srv/box.cbor
 install -d -o amibox -g amibox -m 700 {STATE}
