@@ -45,3 +45,11 @@ def test_a_kernel_that_cant_run_the_other_processors_programs_is_told_how(
     monkeypatch.setattr(steps, "find", lambda program: program)
     with pytest.raises(BenchError, match=r"sudo update-binfmts --enable qemu-aarch64$"):
         Image(RELEASES["12-arm64"]).disk()
+
+
+def test_a_command_that_takes_too_long_ends_with_its_children(tmp_path: Path) -> None:
+    """Else mmdebstrap's go on, and what they have mounted stays."""
+    script = f"trap 'wait; echo unmounted; exit 1' TERM; sleep 600 & echo $! > {tmp_path}/child; wait"
+    with pytest.raises(BenchError, match=r"did not end within 2 s(.|\n)*unmounted"):
+        steps.run(["sh", "-c", script], tmp_path / "log", timeout_s=2)
+    assert not Path("/proc", (tmp_path / "child").read_text().strip()).exists()
