@@ -26,8 +26,9 @@ def test_the_machine_boots(machine: Machine) -> None:
 
 
 def test_the_kernel_has_every_device(rig: Rig) -> None:
-    shown = rig.shell("ls -d /sys/class/net/can0 /sys/class/net/can1 /dev/amibox-gps /dev/amibox-card /dev/watchdog0")
-    assert len(shown.split()) == 5
+    devices = "/sys/class/net/can0 /sys/class/net/can1 /dev/amibox-gps /dev/amibox-card /dev/watchdog0"
+    # Commands are answered some seconds before udev has found them all.
+    rig.until("every device", lambda: rig.shell(f"ls -d {devices}"))
     assert "i6300ESB" in rig.shell("cat /sys/class/watchdog/watchdog0/identity")
 
 
