@@ -1,7 +1,7 @@
 # Everything a developer or a technician types. `make` alone lists it.
 # The Python in use: `make setup PYTHON=python3.12` takes another one than the system's.
 PYTHON ?= python3
-# The Debian of the bench's guest.
+# The Debian of the bench's guest: 12, 13, or 12-arm64.
 RELEASE ?= 12
 # A rig of your own instead of the guest: docs/rig.md.
 RIG ?=
@@ -59,10 +59,10 @@ imports: setup ## who may import whom
 test-system: setup ## the tests that need mosquitto, strace, systemd-analyze, sshd and pip's index
 	$(BIN)/pytest -m system
 
-bench-image: setup ## build the disk of the bench's guest; RELEASE=12 or 13; wants root
+bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 
-hil: setup ## the numbered tests in a Debian guest under QEMU (RELEASE=12 or 13), or on a bench with wires (RIG=FILE)
+hil: setup ## the numbered tests in a guest (RELEASE=12, 13 or 12-arm64), or on a bench with wires (RIG=FILE)
 	$(if $(RIG),,$(BIN)/python -m sim.bench image --release $(RELEASE))
 	RELEASE=$(RELEASE) RIG=$(RIG) $(BIN)/pytest -m hil --durations=0 -v tests/hil
 

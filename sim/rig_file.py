@@ -37,6 +37,7 @@ MEANS: Final[Mapping[str, str]] = {
     "unplug card": 'a switch for the card reader\'s adapter: [[adapter]] with name = "card"',
     "played gps": "a receiver that the car plays: [gps] instead of a real one",
     "played radio": "a Bluetooth adapter and phones that are played: [radio], in the guest only",
+    "pi": "an emulated Raspberry Pi 3, which takes the disk of the arm64 guest: RELEASE=12-arm64",
     "played card": "a card reader that the car plays: [card] instead of a real one",
 }
 """What a test may need of a rig, each with what a rig must have for it."""

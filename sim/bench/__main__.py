@@ -21,7 +21,7 @@ def main() -> int:
     """Do what the arguments say; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sim.bench", description=__doc__)
     parser.add_argument("what", choices=["image", "due"])
-    parser.add_argument("--release", type=int, choices=sorted(RELEASES), default=12)
+    parser.add_argument("--release", choices=sorted(RELEASES), default="12")
     args = parser.parse_args()
     if args.what == "due":
         change = recent_change()

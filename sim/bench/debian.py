@@ -20,19 +20,23 @@ MAKEFILE: Final = "obj-m := gpio-sim.o\ngpio-sim-objs := main.o irq_sim.o\n"
 
 def make(release: Release, tree: Path, log: Path) -> None:
     """Fill ``tree``. BenchError if a package can't be had."""
+    architecture = release.architecture.debian
+    packages = (*PACKAGES, f"linux-image-{architecture}", f"linux-headers-{architecture}")
+    modules = (*INITRD_MODULES, *release.architecture.initrd_modules)
     early = (
         'mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"; '
         'echo MODULES=list > "$1/etc/initramfs-tools/conf.d/bench"; '
         'echo COMPRESS=lz4 >> "$1/etc/initramfs-tools/conf.d/bench"; '
-        f'echo {" ".join(INITRD_MODULES)} | tr " " "\\n" > "$1/usr/share/initramfs-tools/modules.d/bench"'
+        f'echo {" ".join(modules)} | tr " " "\\n" > "$1/usr/share/initramfs-tools/modules.d/bench"'
     )
-    with step(f"Debian {release.number} from packages"):
+    with step(f"Debian {release.label} from packages"):
         run(
             [
                 "mmdebstrap",
                 "--quiet",
                 "--variant=minbase",
-                f"--include={','.join(PACKAGES)}",
+                f"--architectures={architecture}",
+                f"--include={','.join(packages)}",
                 f"--keyring={KEYRING}",
                 f"--essential-hook={early}",
                 "--dpkgopt=path-exclude=/usr/share/man/*",
@@ -45,7 +49,7 @@ def make(release: Release, tree: Path, log: Path) -> None:
                 f"deb {SECURITY} {release.name}-security main",
             ],
             log,
-            timeout_s=1200,
+            timeout_s=3600,  # another processor: 6 min were measured, over 20 on a busy machine
         )
     with step("simulated pins built from the kernel's source"):
         _build_pins(release, tree, log)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,10 @@ BUILD: Final = ROOT / "build" / "bench"
 KEPT: Final = 2
 """Older layers of a kind are removed beyond this many."""
 DISK_SIZE: Final = "4G"
-"""Sparse: what is not written takes no room."""
+"""Sparse: what is not written takes no room. A power of two: a Pi's card has to be."""
 WORLD_SIZE: Final = "128M"
+DEVICE_TREE: Final = "broadcom/bcm2837-rpi-3-b.dtb"
+"""A Pi 3's, in the kernel's package for arm64."""
 
 TOOLS: Final = {
     "mmdebstrap": "mmdebstrap",
@@ -42,7 +45,7 @@ class Image:
 
     def __init__(self, which: Release) -> None:
         self.release = which
-        self.folder = BUILD / f"debian-{which.number}"
+        self.folder = BUILD / f"debian-{which.label}"
         self.log = self.folder / "build.log"
 
     def disk(self) -> Path:
@@ -54,13 +57,27 @@ class Image:
         done = self.folder / f"disk-{key}"
         if done.is_dir():
             return done
-        steps.need(TOOLS)
+        self._need()
         if os.geteuid() != 0:
             raise BenchError("Making the guest's disk needs root (owners of files, chroot): sudo make bench-image")
         self.log.write_bytes(b"")
         base = self._layer("base", base_key, self._make_base)
         venv = self._layer("venv", venv_key, lambda tree: self._make_venv(base, tree))
         return self._layer("disk", key, lambda folder: self._make_disk(venv, folder))
+
+    def _need(self) -> None:
+        """BenchError if a program is missing, or the kernel can't run the guest's programs while they are installed."""
+        wanted = self.release.architecture
+        if wanted.machine == platform.machine():
+            steps.need(TOOLS)
+            return
+        emulator = {f"qemu-{wanted.machine}-static": "qemu-user-static", "update-binfmts": "binfmt-support"}
+        steps.need({**TOOLS, **emulator, "arch-test": "arch-test"})
+        if subprocess.run(["arch-test", wanted.debian], capture_output=True, check=False).returncode != 0:  # noqa: S603, S607 -- our own words
+            raise BenchError(
+                f"The kernel does not yet give {wanted.debian}'s programs to qemu-user. Do this, then try again:\n"
+                f"  sudo update-binfmts --enable qemu-{wanted.machine}"
+            )
 
     def _layer(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         done = self.folder / f"{kind}-{key}"
@@ -101,8 +118,9 @@ class Image:
         pip: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         pip += ["--dest", wheels]
         pinned: list[str | Path] = ["-c", ROOT / "constraints.txt"]
-        tags = ["any", *(f"manylinux_2_{minor}_x86_64" for minor in range(34, 16, -1)), "manylinux2014_x86_64"]
-        tags += ["manylinux2010_x86_64", "manylinux1_x86_64", "manylinux_2_5_x86_64", "manylinux_2_12_x86_64"]
+        libraries = [f"manylinux_2_{minor}" for minor in (*range(34, 16, -1), 12, 5)]
+        libraries += ["manylinux2014", "manylinux2010", "manylinux1"]
+        tags = ["any", *(f"{each}_{self.release.architecture.machine}" for each in libraries)]
         target = ["--only-binary=:all:", "--python-version", version, "--implementation", "cp"]
         for tag in tags:
             target += ["--platform", tag]
@@ -134,6 +152,8 @@ class Image:
         with step("disk made"):
             shutil.copy(next(tree.glob("boot/vmlinuz-*")), folder / "vmlinuz")
             shutil.copy(next(tree.glob("boot/initrd.img-*")), folder / "initrd.img")
+            for described in tree.glob(f"usr/lib/linux-image-*/{DEVICE_TREE}"):
+                shutil.copy(described, folder)
             disk = folder / "disk.img"
             mke2fs = steps.find("mke2fs") or "mke2fs"
             run([mke2fs, "-q", "-t", "ext4", "-L", "amibox", "-d", tree, disk, DISK_SIZE], self.log)

@@ -34,8 +34,8 @@ SUBSYSTEM=="tty", ENV{ID_PATH}=="*usb-0:2:1.0", SYMLINK+="amibox-card"
 """
 
 FSTAB: Final = """\
-/dev/vda / ext4 defaults,errors=remount-ro 0 1
-LABEL=world /srv ext4 defaults 0 2
+LABEL=amibox / ext4 defaults,errors=remount-ro 0 1
+LABEL=world /srv ext4 defaults,nofail,x-systemd.device-timeout=20 0 2
 """
 
 AGENT_UNIT: Final = """\

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from typing import IO, Any, Final, Self
 from sim.bench import disk, steps
 from sim.bench.cable import Cable
 from sim.bench.disk import Disks
+from sim.bench.release import Architecture
 from sim.bench.steps import BenchError
 from sim.processes import die_with
 
@@ -36,8 +38,6 @@ BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 CRASH: Final = ("/bin/sh", "-c", "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
 """Has a kernel stand still, for good where ``kernel.panic`` is 0."""
 MEMORY_MB: Final = 1024
-
-TOOLS: Final = {"qemu-system-x86_64": "qemu-system-x86", **disk.TOOLS}
 
 USB: Final = ("gps", "card")
 """The USB-serial adapters, in the order of their sockets."""
@@ -57,24 +57,32 @@ class GuestError(Exception):
     """The guest does not answer, or a command that must work failed there."""
 
 
-def accelerator() -> list[str]:
+def accelerator(wanted: Architecture) -> list[str]:
     """Return QEMU's arguments for the processor. /dev/kvm alone proves nothing: the processor must have the means."""
+    native = wanted.machine == platform.machine()
     flags = Path("/proc/cpuinfo").read_text().split()
-    if ("vmx" in flags or "svm" in flags) and os.access("/dev/kvm", os.W_OK):
+    if native and ("vmx" in flags or "svm" in flags) and os.access("/dev/kvm", os.W_OK):
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
+    return ["-accel", "tcg,thread=multi", "-cpu", wanted.processor]
+
+
+def overlay(image: Path, disk: Path) -> None:
+    """Make ``disk``, which takes what is written and leaves the image as it is."""
+    made = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.resolve() / "disk.img"), str(disk)]
+    subprocess.run(made, check=True, timeout=60)  # noqa: S603 -- our own words
 
 
 class Machine:
-    """A guest from ``image`` (folder with ``disk.img``, ``vmlinuz``, ``initrd.img``). A context manager.
+    """A guest from ``image``: a folder with ``disk.img``, ``vmlinuz``, ``initrd.img``. A context manager.
 
     What it leaves goes to ``results``: ``console.log``, and what was fetched. ``start`` switches on, ``cut`` pulls the
     plug, ``run`` runs a command in it.
     """
 
-    def __init__(self, image: Path, results: Path) -> None:
-        steps.need(TOOLS)
+    def __init__(self, architecture: Architecture, image: Path, results: Path) -> None:
+        steps.need({f"qemu-system-{architecture.machine}": architecture.qemu_package, **disk.TOOLS})
         results.mkdir(parents=True, exist_ok=True)
+        self.architecture = architecture
         self.image = image.resolve()
         self.results = results.resolve()
         self.boots = 0
@@ -221,20 +229,20 @@ class Machine:
         return _tail(self.results / "console.log")
 
     def _command(self, disks: list[str]) -> list[str]:
-        folder = self._folder
+        folder, made = self._folder, self.architecture
         kernel = ["-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / "initrd.img")]
-        command = ["qemu-system-x86_64", "-M", "q35", *accelerator(), "-smp", "2", "-m", str(MEMORY_MB), *kernel]
-        command += ["-append", ARGUMENTS, "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]
-        command += disks
+        command = [f"qemu-system-{made.machine}", "-M", made.board, *accelerator(made), "-smp", "2"]
+        command += ["-m", str(MEMORY_MB), *kernel, "-append", f"{ARGUMENTS} {made.arguments}"]
+        command += ["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", *disks]
         command += ["-qmp", f"unix:{folder}/monitor,server=on,wait=off"]
         command += ["-chardev", f"file,id=console,path={self.results / 'console.log'},append=on"]
-        command += ["-serial", "chardev:console"]
-        # Two null-modem cables: an ISA port of the car's side, a USB adapter of the box's.
+        command += ["-device", f"{made.serial},chardev=console"]
+        # Two null-modem cables: a port of the car's side, a USB adapter of the box's.
         command += ["-device", "qemu-xhci,id=usb"]
         for socket_number, name in enumerate(USB, start=1):
             command += ["-chardev", f"socket,id={name}-box,path={folder}/{name}-box"]
             command += ["-chardev", f"socket,id={name}-car,path={folder}/{name}-car"]
-            command += ["-serial", f"chardev:{name}-car"]
+            command += ["-device", f"{made.serial},chardev={name}-car"]
             command += ["-device", f"usb-serial,id={name},bus=usb.0,port={socket_number},chardev={name}-box"]
         command += ["-object", "can-bus,id=bus"]
         command += ["-device", "kvaser_pci,canbus=bus", "-device", "kvaser_pci,canbus=bus"]
@@ -274,4 +282,4 @@ def commands(script: str) -> Sequence[str]:
     return ("/bin/sh", "-ec", script)
 
 
-__all__ = ["BenchError", "GuestError", "Machine", "Said", "accelerator", "commands"]
+__all__ = ["BenchError", "GuestError", "Machine", "Said", "accelerator", "commands", "overlay"]

@@ -1,4 +1,4 @@
-"""What the two Debian releases differ in, and what every guest is made of."""
+"""What the guests differ in (Debian's release, the processor), and what every one is made of."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ SECURITY: Final = "http://deb.debian.org/debian-security"
 KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 PACKAGES: Final = (
-    # The machine. The generic kernel: the cloud kernel has no Bluetooth.
-    "linux-image-amd64", "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "lz4", "iproute2", "procps",
+    # The machine. With its kernel comes the generic one: the cloud kernel has no Bluetooth.
+    "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "lz4", "iproute2", "procps",
     # What systemd/README.md asks for, on Python 3.13 as well.
     "python3", "python3-venv", "python3-dev", "swig", "gcc", "libc6-dev",
     # The simulated pins are built from the kernel's own source; Debian 13 packs modules.
-    "linux-headers-amd64", "make", "xz-utils",
+    "make", "xz-utils",
     # What tests talk to.
     "mosquitto", "bluez", "can-utils", "gpiod",
 )  # fmt: skip
@@ -27,16 +27,59 @@ GUEST_MODULES: Final = ("virtio_console", "kvaser_pci", "gpio-sim")
 
 
 @dataclass(frozen=True, slots=True)
+class Architecture:
+    """A kind of processor, and the machine that QEMU makes for it."""
+
+    debian: str
+    """Debian's name for it."""
+    machine: str
+    """The kernel's name for it (``uname -m``), which is QEMU's and a wheel's as well."""
+    qemu_package: str
+    board: str
+    processor: str
+    """What is emulated where it can't be lent."""
+    serial: str
+    """The kind of serial port that the guest calls ttyS0 and so on."""
+    arguments: str
+    """The kernel's, beside those of every guest."""
+    initrd_modules: tuple[str, ...]
+    """As well, beside those of every guest."""
+
+
+AMD64: Final = Architecture("amd64", "x86_64", "qemu-system-x86", "q35", "Nehalem", "isa-serial", "", ())
+ARM64: Final = Architecture(
+    "arm64",
+    "aarch64",
+    "qemu-system-arm",
+    "virt",
+    "cortex-a53",  # a Pi 3's
+    "pci-serial",
+    "initcall_blacklist=pl061_gpio_driver_init",  # the board's own pins would be GPIO chip 0
+    ("bcm2835",),  # a Pi 3's card slot: sim/bench/pi.py
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
-    """One release of Debian: number, name, Python, and the package of the kernel's source."""
+    """One release of Debian: number, name, Python, the package of the kernel's source; and for which processor."""
 
     number: int
     name: str
     python: str
     kernel_source: str
+    architecture: Architecture = AMD64
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"{self.number}" if self.architecture is AMD64 else f"{self.number}-{self.architecture.debian}"
 
 
 RELEASES: Final = {
-    12: Release(12, "bookworm", "3.11", "linux-source-6.1"),
-    13: Release(13, "trixie", "3.13", "linux-source-6.12"),
+    release.label: release
+    for release in (
+        Release(12, "bookworm", "3.11", "linux-source-6.1"),
+        Release(13, "trixie", "3.13", "linux-source-6.12"),
+        Release(12, "bookworm", "3.11", "linux-source-6.1", ARM64),
+    )
 }

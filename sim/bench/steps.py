@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +17,7 @@ from typing import Final
 
 TICK_S: Final = 1.0
 TAIL_LINES: Final = 15
+GOODBYE_S: Final = 60.0
 
 
 class BenchError(Exception):
@@ -59,23 +63,37 @@ def run(
     with log.open("ab") as out:
         out.write(f"\n$ {' '.join(words)}\n".encode())
         out.flush()
-        try:
-            code = subprocess.run(  # noqa: S603 -- commands of this package
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                check=False,
-                timeout=timeout_s,
-                cwd=cwd,
-                env=env,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            code = -1
+        with subprocess.Popen(  # noqa: S603 -- commands of this package
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        ) as process:
+            try:
+                code = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                code = -1
+                _end(process)
+            except BaseException:
+                _end(process)
+                raise
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
         why = f"did not end within {timeout_s:.0f} s" if code == -1 else f"failed (code {code})"
         raise BenchError(f"{words[0]} {why}; nothing half made is used. The end of {log}:\n{tail}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a command with its children, and wait for it. By word first: mmdebstrap unmounts what it has mounted."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GOODBYE_S)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def need(programs: Mapping[str, str]) -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from onboard.config_reader import ConfigError
+from sim.bench import pi as raspberry_pi
 from sim.bench.image import BUILD, Image
 from sim.bench.machine import GuestError, Machine
-from sim.bench.release import RELEASES
+from sim.bench.release import ARM64, RELEASES, Release
 from sim.commune import Commune
 from sim.rig import Rig
 from sim.rig_file import GUEST, MEANS, RigFile, load_rig
@@ -35,6 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*means): what a rig must have for this test; MEANS in sim/rig_file.py")
 
 
+def _release() -> Release:
+    return RELEASES[os.environ.get("RELEASE", "12")]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
@@ -49,14 +54,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _leave_out(config, items, ours, _settings())
 
 
+def _means(rig: RigFile) -> frozenset[str]:
+    if rig.box.reach == GUEST and _release().architecture is ARM64:
+        return rig.means - {"played radio"} | {"pi"}  # its kernel has no hci_vhci; its disk fits into a Pi
+    return rig.means
+
+
 def _leave_out(config: pytest.Config, items: list[pytest.Item], ours: list[pytest.Item], rig: RigFile) -> None:
     wanting = []
+    means = _means(rig)
     for item in ours:
         needs = {str(each) for marker in item.iter_markers("needs") for each in marker.args}
         needs |= {GUEST} if "machine" in getattr(item, "fixturenames", ()) else set()
         if unknown := needs - MEANS.keys():
             raise pytest.UsageError(f"{item.nodeid} needs {sorted(unknown)}: write one of {sorted(MEANS)}")
-        if lacking := sorted(needs - rig.means):
+        if lacking := sorted(needs - means):
             wanting.append(item)
             _left_out[item.nodeid] = lacking
     items[:] = [item for item in items if item not in wanting]
@@ -66,7 +78,8 @@ def _leave_out(config: pytest.Config, items: list[pytest.Item], ours: list[pytes
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which tests this rig can't run, and what it lacks."""
     if _left_out:
-        terminalreporter.section(f"tests that {RIG_FILE} can't run")
+        guest = f", Debian {_release().label}," if RIG_FILE == BENCH_FILE else ""
+        terminalreporter.section(f"tests that {RIG_FILE}{guest} can't run")
         for test, lacking in _left_out.items():
             terminalreporter.write_line(f"{test} needs {'; '.join(MEANS[each] for each in lacking)}")
 
@@ -83,17 +96,27 @@ def _number(file: Path) -> int:
 
 
 @pytest.fixture(scope="session")
-def rig() -> Iterator[Rig]:
-    """The box, switched on; nothing started by us yet. What it leaves is in a folder of ``build``."""
+def image() -> Image:
+    return Image(_release())
+
+
+@pytest.fixture(scope="session")
+def results(image: Image) -> Path:
+    """Where what a run leaves goes."""
+    folder = image.folder if _settings().box.reach == GUEST else BUILD.parent / "rig" / RIG_FILE.stem
+    folder = folder / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rig(image: Image, results: Path) -> Iterator[Rig]:
+    """The box, switched on; nothing started by us yet."""
     settings = _settings()
-    number = int(os.environ.get("RELEASE", "12"))
-    kind = f"bench/debian-{number}" if settings.box.reach == GUEST else f"rig/{RIG_FILE.stem}"
-    results = BUILD.parent / kind / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
-    results.mkdir(parents=True)
     with ExitStack() as on:
         machine = None
         if settings.box.reach == GUEST:
-            machine = on.enter_context(Machine(Image(RELEASES[number]).disk(), results))
+            machine = on.enter_context(Machine(image.release.architecture, image.disk(), results))
         rig = Rig(settings, machine)
         yield rig
         with suppress(GuestError):  # a box that no longer answers has left its console
@@ -104,6 +127,12 @@ def rig() -> Iterator[Rig]:
 def machine(rig: Rig) -> Machine:
     """The guest. A test that asks for it ``needs("guest")``."""
     return rig.machine
+
+
+@pytest.fixture(scope="session")
+def pi(image: Image, results: Path) -> Callable[[str], str]:
+    """Runs a script in an emulated Raspberry Pi 3 that has the guest's disk; returns what it said."""
+    return lambda script: raspberry_pi.run(image.disk(), script, results / "pi.log")
 
 
 @pytest.fixture(scope="session")

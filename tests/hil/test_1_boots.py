@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from sim.bench.machine import Machine
 from sim.rig import PYTHON, Rig
+
+COMPILED: Final = """\
+import importlib, sysconfig
+from pathlib import Path
+site = Path(sysconfig.get_path("platlib"))
+for file in sorted(site.rglob("*.so")):
+    if ".libs" not in file.parts[len(site.parts)]:
+        name = file.relative_to(site).with_name(file.name.partition(".")[0])
+        importlib.import_module(".".join(name.parts))
+        print(name)
+"""
 
 
 def test_the_machine_boots(rig: Rig) -> None:
@@ -16,12 +29,13 @@ def test_the_machine_boots(rig: Rig) -> None:
 def test_the_guest_is_the_bench(machine: Machine) -> None:
     assert machine.boot_s > 0
     assert "amibox" in machine.must("hostname")
+    assert machine.must("uname", "-m").strip() == machine.architecture.machine
 
 
 def test_the_kernel_has_every_device(rig: Rig) -> None:
-    rig.shell("udevadm settle -t 60", timeout_s=90)
-    shown = rig.shell("ls -d /sys/class/net/can0 /dev/amibox-gps /dev/amibox-card /dev/watchdog0")
-    assert len(shown.split()) == 4
+    # Commands are answered some seconds before udev has found them all.
+    devices = "/sys/class/net/can0 /dev/amibox-gps /dev/amibox-card /dev/watchdog0"
+    rig.until("every device", lambda: rig.shell(f"ls -d {devices}"))
 
 
 def test_the_other_ends_of_the_wires_are_there(rig: Rig) -> None:
@@ -38,3 +52,8 @@ def test_the_guest_has_a_watchdog_that_resets_it(rig: Rig) -> None:
 
 def test_the_program_is_installed_where_the_unit_looks(rig: Rig) -> None:
     assert rig.shell(f"{PYTHON} -c 'import lgpio, onboard, sys; print(sys.version_info[:2])'").startswith("(3, 1")
+
+
+def test_what_is_compiled_in_the_wheels_runs_on_this_processor(rig: Rig) -> None:
+    loaded = rig.machine.must(PYTHON, "-c", COMPILED, timeout_s=120).split()
+    assert {"_lgpio", "cryptography/hazmat/bindings/_rust", "msgspec/_core"} <= set(loaded)
