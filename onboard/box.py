@@ -198,6 +198,9 @@ class Box:
         while True:
             if not self._silent():
                 notifier.alive()
+            if told:
+                # A parked car writes nothing for hours; whoever made room wants to see it.
+                await self.store.look_for_room(self._setting.clock.boot_s())
             full = self.store.store.on_reserve
             if full != told:
                 told = full

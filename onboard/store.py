@@ -175,9 +175,7 @@ class Store:
         except ValueError as error:
             raise StepRefused(str(error)) from error
         told = REPLACED in self._texts and any(isinstance(record, StoreReplaced) for record in records)
-        if self.on_reserve and at.boot_s >= self._reserve_at_s:
-            self._reserve_at_s = at.boot_s + RESERVE_RETRY_S
-            self._live_on_reserve(yes=not self._reserve.take())
+        self.look_for_room(at.boot_s)
         if changed or wanted:
             self._durably(partial(self._side.before_commit, kept))
             self._last_seq, self._head = self._durably(
@@ -241,6 +239,12 @@ class Store:
             return work()
         except (sqlite3.Error, OSError) as error:
             raise self._failed(error) from error
+
+    def look_for_room(self, boot_s: float) -> None:
+        """Take the reserve again if there is room: tried with each step, and by whoever waits for one without steps."""
+        if self.on_reserve and boot_s >= self._reserve_at_s:
+            self._reserve_at_s = boot_s + RESERVE_RETRY_S
+            self._live_on_reserve(yes=not self._reserve.take())
 
     def _live_on_reserve(self, *, yes: bool) -> None:
         self.on_reserve = yes

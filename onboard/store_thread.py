@@ -41,6 +41,10 @@ class StoreThread:
         """See ``Store.commit``."""
         return await self._do(partial(self.store.commit, kept, records, at, boot_epoch))
 
+    async def look_for_room(self, boot_s: float) -> None:
+        """See ``Store.look_for_room``."""
+        await self._do(partial(self.store.look_for_room, boot_s))
+
     async def rows(self, from_seq: int, to_seq: int) -> list[Row]:
         """See ``Store.rows``."""
         return await self._do(partial(self.store.rows, from_seq, to_seq))

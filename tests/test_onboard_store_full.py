@@ -124,7 +124,9 @@ def test_the_reserve_is_taken_again_when_there_is_room(tmp_path: Path, monkeypat
     for later_s in (RESERVE_RETRY_S - 1, RESERVE_RETRY_S):
         kept = put(opened.store, kept, track(1), at=replace(LATER, boot_s=LATER.boot_s + later_s))
         seen.append(opened.store.on_reserve)
-    assert seen == [True, False]
+        opened.store.look_for_room(LATER.boot_s + later_s)
+        seen.append(opened.store.on_reserve)
+    assert seen == [True, True, False, False]
     assert opened.store.counts["no_room:track"] == 1
     assert (tmp_path / "reserve").stat().st_size == 1024 * 1024
     opened.store.close()
