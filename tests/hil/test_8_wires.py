@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,8 @@ from sim.commune import Commune
 from sim.rig import BOX_CONFIG, Rig
 from tests.hil.driver import Ledger, drive, ready_s, serves, tell
 
+FINGER_S = 1.0
+"""How long somebody presses a button."""
 SLCAN = "/run/rig/slcan"
 SAY = """\
 import socket, sys
@@ -52,8 +55,8 @@ def slcan(box: Rig) -> Iterator[Rig]:
         yield box
     finally:
         box.shell(
-            f"test ! -e {BOX_CONFIG}.kept || mv {BOX_CONFIG}.kept {BOX_CONFIG}; pkill slcand || true; systemctl stop slcan-car;"
-            "systemctl restart --no-block amibox"
+            f"test ! -e {BOX_CONFIG}.kept || mv {BOX_CONFIG}.kept {BOX_CONFIG}; pkill slcand || true\n"
+            "systemctl stop slcan-car; systemctl restart --no-block amibox"
         )
         box.await_box()
 
@@ -86,15 +89,19 @@ def test_a_driver_whose_reader_fell_off_locks_with_the_button(box: Rig, commune:
     ledger = Ledger(box, commune)
     ledger.open()
     box.unplug("card")
-    box.until("the fault", lambda: "card_reader" in box.status()["faults"])
-    drive(box, 15.0, 0.0)
-    box.car("press_button")
-    box.car("open_door")
-    box.car("release_button")
-    box.car("shut_door")
-    ledger.locking = True
-    box.until("the rental's end", lambda: box.status()["state"] == "available")
-    box.plug("card")
+    try:
+        box.until("the fault", lambda: "card_reader" in box.status()["faults"])
+        drive(box, 15.0, 0.0)
+        box.car("press_button")
+        time.sleep(FINGER_S)
+        box.car("release_button")
+        box.car("open_door")
+        box.until("the door open", lambda: box.status()["door"] == "open")
+        ledger.locking = True
+        box.car("shut_door")
+        box.until("the rental's end", lambda: box.status()["state"] == "available")
+    finally:
+        box.plug("card")
     box.until("the reader again", lambda: serves(box))
     assert box.car("status")["locked"]
     ledger.check()
