@@ -34,7 +34,7 @@ class Disks:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> list[str]:
-        """Serve the box's disk; return QEMU's arguments for both."""
+        """Serve the box's disk; return QEMU's arguments, as ``arguments`` does."""
         for name in ("disk.img", "world.img"):
             if not (self._folder / name).exists():
                 subprocess.run(["cp", "--sparse=always", self._image / name, self._folder / name], check=True)  # noqa: S603, S607 -- our own files
@@ -64,6 +64,10 @@ class Disks:
                 self.cut()
                 raise BenchError(f"nbdkit does not serve the guest's disk: see {self._log}")
             time.sleep(0.02)
+        return self.arguments()
+
+    def arguments(self) -> list[str]:
+        """Return QEMU's arguments for both disks."""
         return [
             *("-drive", f"file=nbd+unix:///?socket={self._socket},if=virtio,format=raw,cache=writeback"),
             *("-drive", f"file={self._folder / 'world.img'},if=virtio,format=raw,cache=writeback"),
