@@ -39,10 +39,10 @@ def revive(ledger: Ledger) -> None:
     rig = ledger.rig
     boot_s = rig.restore()
     rig.start_car()
+    ledger.commune.start()
     rig.await_box()
     tell(f"commands after {boot_s:.0f} s, ready {ready_s(rig):.1f} s after the kernel began")
     ledger.check()
-    ledger.commune.start()
     ledger.resume()
 
 
