@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import socket
 from pathlib import Path
 
 import pytest
 
 from sim.bench import image, steps
+from sim.bench.cable import Cable
 from sim.bench.image import Image
 from sim.bench.release import RELEASES
 from sim.bench.steps import BenchError
@@ -53,3 +55,30 @@ def test_a_command_that_takes_too_long_ends_with_its_children(tmp_path: Path) ->
     with pytest.raises(BenchError, match=r"did not end within 2 s(.|\n)*unmounted"):
         steps.run(["sh", "-c", script], tmp_path / "log", timeout_s=2)
     assert not Path("/proc", (tmp_path / "child").read_text().strip()).exists()
+
+
+def plug(path: Path) -> socket.socket:
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(str(path))
+    end.settimeout(5)
+    return end
+
+
+def test_a_cable_carries_on_however_quickly_its_plugs_change(tmp_path: Path) -> None:
+    """A machine that is reset plugs in anew while its old plug is still being pulled out."""
+    cable = Cable(tmp_path / "box", tmp_path / "car")
+    try:
+        car = plug(tmp_path / "car")
+        for _ in range(300):
+            box = plug(tmp_path / "box")
+            with plug(tmp_path / "box") as newer:
+                box.close()
+                newer.sendall(b"lost or not")
+        with plug(tmp_path / "box") as box:
+            said = b""
+            while b"heard" not in said:
+                box.sendall(b"heard")
+                said = said[-4:] + car.recv(4096)
+        car.close()
+    finally:
+        cable.close()

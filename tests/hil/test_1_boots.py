@@ -16,6 +16,8 @@ site = Path(sysconfig.get_path("platlib"))
 for file in sorted(site.rglob("*.so")):
     if ".libs" not in file.parts[len(site.parts)]:
         name = file.relative_to(site).with_name(file.name.partition(".")[0])
+        if not name.name.isidentifier():
+            continue  # a library of another's, such as libusb-1.0.so
         importlib.import_module(".".join(name.parts))
         print(name)
 """
