@@ -32,6 +32,8 @@ log = logging.getLogger("amibox")
 INBOX_MAX: Final = 64
 """Downward documents waiting to be verified; more are dropped and counted: whoever sent them sends again."""
 WATCH_EVERY_S: Final = 2.0
+LOOK_EVERY_S: Final = 10.0
+"""On a full disk, how often the store is asked; it looks at the disk once a minute."""
 
 
 class NoDoor:
@@ -137,6 +139,7 @@ class Box:
             asyncio.create_task(self.reactor.run(), name="reactor"),
             asyncio.create_task(self._read_inbox(), name="mail"),
             asyncio.create_task(self._watch(notifier), name="watch"),
+            asyncio.create_task(self._look_for_room(), name="room"),
         )
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -198,15 +201,19 @@ class Box:
         while True:
             if not self._silent():
                 notifier.alive()
-            if told:
-                # A parked car writes nothing for hours; whoever made room wants to see it.
-                await self.store.look_for_room(self._setting.clock.boot_s())
             full = self.store.store.on_reserve
             if full != told:
                 told = full
                 detail = "the disk is full: trips are still recorded; make room" if full else ""
                 self._post(FaultReported("disk", active=full, detail=detail))
             await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _look_for_room(self) -> None:
+        """Have a full disk noticed as emptied: a parked car writes nothing for hours. Waits for nobody's watchdog."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self.store.store.on_reserve:
+                await self.store.look_for_room(self._setting.clock.boot_s())
 
     def _silent(self) -> tuple[str, ...]:
         """Return the parts that are not alive: workers that do not beat, a step that does not end."""

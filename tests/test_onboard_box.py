@@ -360,3 +360,40 @@ def test_the_kept_version_floor_of_provisioning_refuses_an_older_list(tmp_path: 
             await box.close()
 
     asyncio.run(whole())
+
+
+def test_a_disk_that_was_emptied_is_seen_without_a_record_and_costs_the_watchdog_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parked car writes nothing. While the store's thread is busy (a copy), the watchdog is fed all the same."""
+    monkeypatch.setattr("onboard.box.WATCH_EVERY_S", 0.02)
+    monkeypatch.setattr("onboard.box.LOOK_EVERY_S", 0.02)
+    box, manager, busy = Box(setting(tmp_path)), Manager(), threading.Event()
+
+    async def whole() -> None:
+        try:
+            await box.open(Devices(Watcher([]), ()))
+            store = box.store.store
+            await box.store._do(lambda: store._live_on_reserve(yes=True))
+            looked = store.look_for_room
+            there_is_room = threading.Event()
+            monkeypatch.setattr(
+                store, "look_for_room", lambda boot_s: there_is_room.is_set() and busy.wait(20) and looked(boot_s)
+            )
+            running = asyncio.create_task(box.run(manager))
+            while "disk" not in (await box._status({}))["faults"]:  # noqa: ASYNC110 - the code under test changes it
+                await asyncio.sleep(0.01)
+            there_is_room.set()
+            fed = manager.fed
+            while manager.fed < fed + 5:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+            busy.set()
+            while "disk" in (await box._status({}))["faults"]:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        finally:
+            busy.set()
+            await box.close()
+
+    asyncio.run(asyncio.wait_for(whole(), 20))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from sim.bench import image, steps
 from sim.bench.cable import Cable
+from sim.bench.due import recent_change
 from sim.bench.image import Image
 from sim.bench.release import RELEASES
 from sim.bench.steps import BenchError
@@ -82,3 +85,37 @@ def test_a_cable_carries_on_however_quickly_its_plugs_change(tmp_path: Path) -> 
         car.close()
     finally:
         cable.close()
+
+
+DAY_S = 86_400
+BEGUN_S = 1_790_000_000
+
+
+def git(root: Path, *words: str, at_s: int = BEGUN_S) -> None:
+    who = {f"GIT_{role}_{what}": "a" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    when = {"GIT_AUTHOR_DATE": f"{at_s} +0000", "GIT_COMMITTER_DATE": f"{at_s} +0000"}
+    subprocess.run(["git", *words], cwd=root, env=os.environ | who | when, check=True, capture_output=True)
+
+
+def commit(root: Path, file: str, at_s: int) -> None:
+    (root / file).write_text(f"{at_s}")
+    git(root, "add", "-A", at_s=at_s)
+    git(root, "commit", "-m", f"{file} changed", at_s=at_s)
+
+
+def test_the_other_guest_is_due_for_a_day_after_what_guests_are_made_of_has_changed(tmp_path: Path) -> None:
+    """A change counts from its merge, however long ago somebody wrote it."""
+    assert recent_change(tmp_path) == "unknown: there is no history here"
+    git(tmp_path, "init", "-b", "main")
+    commit(tmp_path, "constraints.txt", BEGUN_S)
+    commit(tmp_path, "README.md", BEGUN_S + DAY_S - 1)
+    assert "constraints.txt changed" in str(recent_change(tmp_path))
+    commit(tmp_path, "README.md", BEGUN_S + DAY_S)
+    assert recent_change(tmp_path) is None
+    git(tmp_path, "checkout", "-b", "branch")
+    commit(tmp_path, "constraints.txt", BEGUN_S + DAY_S + 1)
+    git(tmp_path, "checkout", "main")
+    commit(tmp_path, "README.md", BEGUN_S + 9 * DAY_S)
+    assert recent_change(tmp_path) is None
+    git(tmp_path, "merge", "--no-ff", "-m", "merged", "branch", at_s=BEGUN_S + 9 * DAY_S + 1)
+    assert "merged" in str(recent_change(tmp_path))

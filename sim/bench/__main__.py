@@ -9,8 +9,10 @@ import argparse
 import sys
 from typing import Final
 
+from sim.bench import steps
 from sim.bench.due import recent_change
 from sim.bench.image import Image
+from sim.bench.machine import tools
 from sim.bench.release import RELEASES
 from sim.bench.steps import BenchError, step
 
@@ -33,6 +35,7 @@ def main() -> int:
         sys.stderr.write(f"Debian {args.release} on the bench is {told}\n")
         return 0 if change else NOT_DUE
     try:
+        steps.need(tools(RELEASES[args.release].architecture))  # said before minutes are spent
         with step(f"disk of Debian {args.release}"):
             folder = Image(RELEASES[args.release]).disk()
     except BenchError as error:

@@ -16,26 +16,29 @@ from typing import Final
 from sim.bench.steps import BenchError
 from sim.processes import die_with
 
+COPIED: Final = ("disk.img", "world.img", "vmlinuz", "initrd.img")
+"""Another build may remove the image while a guest still has boots before it."""
 START_S: Final = 20.0
 TOOLS: Final = {"nbdkit": "nbdkit"}
 
 
 class Disks:
-    """Copies of ``disk.img`` (the box) and ``world.img`` (car and commune) of ``image``, in ``folder``.
+    """Copies in ``folder`` of what ``image`` holds: ``disk.img`` (the box), ``world.img`` (car, commune), the kernel.
 
-    They stay over ``cut`` and ``start``. BenchError if nbdkit does not serve.
+    They stay over ``cut`` and ``start``, until ``close``. ``sockets`` is a folder with a short path. BenchError if
+    nbdkit does not serve.
     """
 
-    def __init__(self, image: Path, folder: Path, log: Path) -> None:
+    def __init__(self, image: Path, sockets: Path, folder: Path) -> None:
         self._image = image
         self._folder = folder
-        self._log = log
-        self._socket = folder / "disk.socket"
+        self._log = folder / "nbdkit.log"
+        self._socket = sockets / "disk.socket"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> list[str]:
         """Serve the box's disk; return QEMU's arguments, as ``arguments`` does."""
-        for name in ("disk.img", "world.img"):
+        for name in COPIED:
             if not (self._folder / name).exists():
                 subprocess.run(["cp", "--sparse=always", self._image / name, self._folder / name], check=True)  # noqa: S603, S607 -- our own files
         self._socket.unlink(missing_ok=True)
@@ -72,6 +75,12 @@ class Disks:
             *("-drive", f"file=nbd+unix:///?socket={self._socket},if=virtio,format=raw,cache=writeback"),
             *("-drive", f"file={self._folder / 'world.img'},if=virtio,format=raw,cache=writeback"),
         ]
+
+    def close(self) -> None:
+        """Cut the power for good; the copies are gone."""
+        self.cut()
+        for name in COPIED:
+            (self._folder / name).unlink(missing_ok=True)
 
     def cut(self) -> None:
         """Cut the power: what was not flushed is gone."""

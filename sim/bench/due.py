@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Final
 
 from sim.bench.image import ROOT
@@ -11,16 +12,16 @@ INPUTS: Final = (
     "constraints.txt",
     "pyproject.toml",
     "systemd",
-    *(f"sim/bench/{name}.py" for name in ("release", "debian", "image", "install")),
+    "sim/bench",
 )
 RECENT_S: Final = 86_400
 """A day of the project's own history, ended by its newest commit: one change and what was mended after it."""
 
 
-def recent_change() -> str | None:
+def recent_change(root: Path = ROOT) -> str | None:
     """Return the newest commit that changed ``INPUTS``, if it is recent (or the history is not there to tell)."""
-    newest = _log()
-    changed = _log("--", *INPUTS)
+    newest = _log(root)
+    changed = _log(root, "--", *INPUTS)
     if not newest or not changed:
         return "unknown: there is no history here"
     if int(newest.split()[0]) - int(changed.split()[0]) >= RECENT_S:
@@ -28,12 +29,11 @@ def recent_change() -> str | None:
     return changed.partition(" ")[2]
 
 
-def _log(*arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603 -- our own words
-        ["git", "log", "-1", "--format=%ct %h %s", *arguments],  # noqa: S607 -- the machine's git
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _log(root: Path, *arguments: str) -> str:
+    # By first parents: a change counts from its merge, not from when somebody wrote it on a branch.
+    words = ["git", "log", "-1", "--first-parent", "-m", "--no-patch", "--format=%ct %h %s", *arguments]
+    try:
+        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    except FileNotFoundError:
+        return ""  # no git here
     return done.stdout.strip() if done.returncode == 0 else ""

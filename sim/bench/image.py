@@ -7,6 +7,7 @@ A layer's folder is named by a hash of its inputs, and appears only when it is w
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -52,18 +53,25 @@ class Image:
         """Build what is not there yet. BenchError that says what to do where that can't be."""
         self.folder.mkdir(parents=True, exist_ok=True)
         base_key = _digest([repr(self.release), *_texts(Path(__file__).parent, "release.py", "debian.py")])
-        venv_key = _digest([base_key, (ROOT / "constraints.txt").read_text(), *_dependencies()])
-        key = _digest([venv_key, *_texts(Path(__file__).parent, "image.py", "install.py", "agent.py"), *_project()])
+        steps_of = _texts(Path(__file__).parent, "image.py", "install.py")
+        venv_key = _digest([base_key, (ROOT / "constraints.txt").read_text(), *_dependencies(), *steps_of])
+        key = _digest([venv_key, *_project()])
         done = self.folder / f"disk-{key}"
         if done.is_dir():
             return done
         self._need()
         if os.geteuid() != 0:
             raise BenchError("Making the guest's disk needs root (owners of files, chroot): sudo make bench-image")
-        self.log.write_bytes(b"")
-        base = self._layer("base", base_key, self._make_base)
-        venv = self._layer("venv", venv_key, lambda tree: self._make_venv(base, tree))
-        return self._layer("disk", key, lambda folder: self._make_disk(venv, folder))
+        with (self.folder / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building the same
+            self.log.write_bytes(b"")
+            base = self._layer("base", base_key, self._make_base)
+            venv = self._layer("venv", venv_key, lambda tree: self._make_venv(base, tree))
+            made = self._layer("disk", key, lambda folder: self._make_disk(venv, folder))
+        if "SUDO_UID" in os.environ:
+            # Who asked for this goes on as himself, and has his results beside it.
+            os.chown(BUILD.parent, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+        return made
 
     def _need(self) -> None:
         """BenchError if a program is missing, or the kernel can't run the guest's programs while they are installed."""

@@ -34,6 +34,8 @@ BOOT_S: Final = 240.0
 ANSWER_S: Final = 20.0
 """An answer may be this much later than the command's own time-out."""
 PROBE_S: Final = 2.0
+WATCHDOG_S: Final = 60.0
+"""Longest until the watchdog bites, which has 15 s."""
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 CRASH: Final = ("/bin/sh", "-c", "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger")
 """Has a kernel stand still, for good where ``kernel.panic`` is 0."""
@@ -72,6 +74,11 @@ def overlay(image: Path, disk: Path) -> None:
     subprocess.run(made, check=True, timeout=60)  # noqa: S603 -- our own words
 
 
+def tools(wanted: Architecture) -> dict[str, str]:
+    """Return the programs that a guest needs to run, each with its Debian package."""
+    return {f"qemu-system-{wanted.machine}": wanted.qemu_package, **disk.TOOLS}
+
+
 class Machine:
     """A guest from ``image``: a folder with ``disk.img``, ``vmlinuz``, ``initrd.img``. A context manager.
 
@@ -80,16 +87,15 @@ class Machine:
     """
 
     def __init__(self, architecture: Architecture, image: Path, results: Path) -> None:
-        steps.need({f"qemu-system-{architecture.machine}": architecture.qemu_package, **disk.TOOLS})
+        steps.need(tools(architecture))
         results.mkdir(parents=True, exist_ok=True)
         self.architecture = architecture
         self.image = image.resolve()
         self.results = results.resolve()
-        self.boots = 0
         self.boot_s = 0.0
         """Seconds from power to the first answer, of the last boot."""
         self._folder = Path(tempfile.mkdtemp(prefix="amibox-bench-"))
-        self._disks = Disks(self.image, self._folder, self.results / "nbdkit.log")
+        self._disks = Disks(self.image, self._folder, self.results)
         self._cables = [Cable(self._folder / f"{name}-box", self._folder / f"{name}-car") for name in USB]
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -123,7 +129,6 @@ class Machine:
                 stderr=log,
                 preexec_fn=lambda: die_with(parent),  # noqa: PLW1509 -- no thread of ours holds a lock over it
             )
-        self.boots += 1
         self._await_boot(begun_s)
 
     def _await_boot(self, begun_s: float) -> None:
@@ -166,9 +171,11 @@ class Machine:
         with contextlib.suppress(GuestError):  # nobody answers this one
             self.run(*CRASH, timeout_s=1, grace_s=1)
         try:
-            process.wait(BOOT_S)
+            code = process.wait(WATCHDOG_S)
         except subprocess.TimeoutExpired as error:
-            raise GuestError(f"the kernel stands still and no watchdog has reset it in {BOOT_S:.0f} s") from error
+            raise GuestError(f"the kernel stands still and no watchdog has ended it in {WATCHDOG_S:.0f} s") from error
+        if code != 0:
+            raise GuestError(f"QEMU itself failed (code {code}); {self.results}/qemu.log says why")
         self._process = None
         self._disconnect()
         self._switch_on(self._disks.arguments(), begun_s)
@@ -179,6 +186,7 @@ class Machine:
         self.cut()
         for cable in self._cables:
             cable.close()
+        self._disks.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, *argv: str | Path, stdin: bytes = b"", timeout_s: float = 60.0, grace_s: float = ANSWER_S) -> Said:
@@ -241,7 +249,7 @@ class Machine:
 
     def _command(self, disks: list[str]) -> list[str]:
         folder, made = self._folder, self.architecture
-        kernel = ["-kernel", str(self.image / "vmlinuz"), "-initrd", str(self.image / "initrd.img")]
+        kernel = ["-kernel", str(self.results / "vmlinuz"), "-initrd", str(self.results / "initrd.img")]
         command = [f"qemu-system-{made.machine}", "-M", made.board, *accelerator(made), "-smp", "2"]
         command += ["-m", str(MEMORY_MB), *kernel, "-append", f"{ARGUMENTS} {made.arguments}"]
         command += ["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", *disks]

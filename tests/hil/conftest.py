@@ -20,10 +20,12 @@ from sim.bench import pi as raspberry_pi
 from sim.bench.image import BUILD, Image
 from sim.bench.machine import GuestError, Machine
 from sim.bench.release import ARM64, RELEASES, Release
+from sim.bench.steps import BenchError
 from sim.commune import Commune
 from sim.rig import Rig
 from sim.rig_file import GUEST, MEANS, RigFile, load_rig
 from tests.conftest import ROOT
+from tests.hil import driver
 
 FOLDER = Path(__file__).parent
 BENCH_FILE = ROOT / "sim" / "bench" / "rig.toml"
@@ -76,7 +78,11 @@ def _leave_out(config: pytest.Config, items: list[pytest.Item], ours: list[pytes
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which tests this rig can't run, and what it lacks."""
+    """Say what was measured, which tests this rig can't run, and what it lacks."""
+    if driver.told:
+        terminalreporter.section("figures")
+        for line in driver.told:
+            terminalreporter.write_line(line)
     if _left_out:
         guest = f", Debian {_release().label}," if RIG_FILE == BENCH_FILE else ""
         terminalreporter.section(f"tests that {RIG_FILE}{guest} can't run")
@@ -103,8 +109,8 @@ def image() -> Image:
 @pytest.fixture(scope="session")
 def results(image: Image) -> Path:
     """Where what a run leaves goes."""
-    folder = image.folder if _settings().box.reach == GUEST else BUILD.parent / "rig" / RIG_FILE.stem
-    folder = folder / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
+    kind = image.folder.name if _settings().box.reach == GUEST else f"rig-{RIG_FILE.stem}"
+    folder = BUILD.parent / "hil" / kind / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
     folder.mkdir(parents=True)
     return folder
 
@@ -116,9 +122,13 @@ def rig(image: Image, results: Path) -> Iterator[Rig]:
     with ExitStack() as on:
         machine = None
         if settings.box.reach == GUEST:
-            machine = on.enter_context(Machine(image.release.architecture, image.disk(), results))
+            try:
+                machine = on.enter_context(Machine(image.release.architecture, image.disk(), results))
+            except BenchError as error:
+                pytest.exit(f"The bench cannot run, so nothing was tested.\n{error}", returncode=1)
         rig = Rig(settings, machine)
         yield rig
+        (results / "figures.txt").write_text("\n".join((*driver.told, "")))
         with suppress(GuestError):  # a box that no longer answers has left its console
             (results / "journal.log").write_text(rig.must("journalctl", "--no-pager", timeout_s=60))
 

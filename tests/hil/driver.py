@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import sys
+import os
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,15 +17,21 @@ CARDS: Final = ("04a1b2c3d4e5f6", "04a1b2c3d4e5f7", "04a1b2c3d4e5f8", "04a1b2c3d
 RUNNING: Final = ("on_trip", "stopped")
 CREEP_M: Final = 15.0
 _NEXT_CARD: Final = itertools.cycle(CARDS[1:])
+ROWS_MAX: Final = 500
 SETTLE_S: Final = 15.0
 """The door's own tries are over by then: three confirmations of three seconds."""
 AGAIN_S: Final = 5.0
 """The same card counts again three seconds after it was last seen (hw/README.md)."""
 
 
+told: list[str] = []
+"""Figures that the run's reader wants to see: shown at its end, and kept with its results."""
+
+
 def tell(text: str) -> None:
-    """Say a figure that the run's reader wants to see."""
-    sys.stderr.write(f"    {text}\n")
+    """Say a figure of the test that runs."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].partition(" ")[0]
+    told.append(f"{test}: {text}")
 
 
 def serves(rig: Rig) -> bool:
@@ -81,6 +88,8 @@ class Ledger:
 
     rig: Rig
     commune: Commune
+    before: int = 0
+    """Newest record that it called written before the failure that was checked last."""
     last_seq: int = 0
     """Newest record that the box called written."""
     opened: set[str] = field(default_factory=set)
@@ -89,6 +98,8 @@ class Ledger:
     """The rental under way, once its door was seen to open."""
     cards: dict[str, str] = field(default_factory=dict)
     """Booking -> its driver's card."""
+    trips: Counter[str] = field(default_factory=Counter)
+    """Booking -> its trips: one, and one for each time that its driver got in again."""
     locking: bool = False
     """Its driver has asked to lock: it may be over."""
 
@@ -115,12 +126,14 @@ class Ledger:
         tap(self.rig, "unlocked", self.cards[booking])
         self.booking, self.locking = booking, False
         self.opened.add(booking)
+        self.trips[booking] += 1
 
     def get_out(self) -> None:
         """Drive a little, and end the rental at its station."""
         card = self.cards[self.booking]
         if self.rig.car("status")["locked"]:
             tap(self.rig, "unlocked", card)  # it locked as the power went: he gets in again
+            self.trips[self.booking] += 1
         drive(self.rig, CREEP_M, 0.0)
         self.locking = True
         tap(self.rig, "locked", card)
@@ -141,18 +154,30 @@ class Ledger:
         """After a failure: nothing that was written is gone, and nobody got a door that is not written down."""
         status, truth = self.rig.status(), self.rig.car("status")
         running = status["state"] in RUNNING
+        self.before = self.last_seq
         assert status["outbox"]["last_seq"] >= self.last_seq, "records that the box called written are gone"
         assert running or truth["locked"], "the door is open and no trip is written down"
         assert running or not self.booking or self.locking, "a running rental is gone"
         assert not truth["both_driven"]
 
-    def resume(self) -> None:
-        """Go on where the failure came: whoever is in the car ends his rental. Then nothing is lost or doubled."""
+    def resume(self, *, restarted: bool = False) -> None:
+        """Go on where the failure came: whoever is in the car ends his rental. Then nothing is lost or doubled.
+
+        ``restarted``: the box began anew since. Then its first record comes after all that it had called written:
+        records that were lost and written over would show here.
+        """
+        events = self._reckon()
+        if restarted:
+            booted = max(each["seq"] for each in events if each["kind"] == "booted")
+            assert booted > self.before, f"record {booted} is the first after the failure, {self.before} was written"
+
+    def _reckon(self) -> list[dict[str, Any]]:
         if self._still_running():
             if not self.booking:  # it began without having been seen
                 (running,) = (each for each in self._rentals() if each["ended_s"] is None)
                 self.booking = running["reservation"]
                 self.opened.add(self.booking)
+                self.trips[self.booking] += 1
             self.end()
         self.booking, self.locking = "", False
         rentals = self._rentals()
@@ -160,9 +185,17 @@ class Ledger:
             found = [each for each in rentals if each["reservation"] == booking]
             assert len(found) == 1, f"{len(found)} rentals of booking {booking}"
             assert found[0]["ended_s"] is not None
-        trips = [each["id"] for each in self.commune.get("trips")]
-        assert len(trips) == len(set(trips))
-        assert not self.commune.get("status")["alarms"]
+        trips = [(each["reservation"], each["rental"]) for each in self.commune.get(f"trips?limit={ROWS_MAX}")]
+        for booking in self.opened:
+            (rental,) = (each["rental"] for each in rentals if each["reservation"] == booking)
+            found_trips = sum(each == rental for _, each in trips)
+            assert found_trips == self.trips[booking], f"{found_trips} trips of booking {booking}, not {self.trips}"
+        events: list[dict[str, Any]] = self.commune.get(f"events?newest=true&limit={ROWS_MAX}")["events"]
+        assert not [each for each in events if each["kind"] == "store_replaced"], "the box lost its database"
+        alarms = self.commune.get("status")["alarms"]
+        assert not alarms, alarms
+        self.opened.clear()
+        return events
 
     def _still_running(self) -> bool:
         """Tell whether a rental goes on. One whose door never opened, or whose lock was on its way, ends by itself."""
@@ -175,7 +208,7 @@ class Ledger:
 
     def _rentals(self) -> list[dict[str, Any]]:
         self.settle()
-        found: list[dict[str, Any]] = self.commune.get("rentals")
+        found: list[dict[str, Any]] = self.commune.get(f"rentals?limit={ROWS_MAX}")
         return found
 
 

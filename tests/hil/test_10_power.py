@@ -43,7 +43,7 @@ def revive(ledger: Ledger) -> None:
     rig.await_box()
     tell(f"commands after {boot_s:.0f} s, ready {ready_s(rig):.1f} s after the kernel began")
     ledger.check()
-    ledger.resume()
+    ledger.resume(restarted=True)
 
 
 def cut_at(ledger: Ledger, moment_s: float, story: Callable[[], None]) -> None:
@@ -51,8 +51,9 @@ def cut_at(ledger: Ledger, moment_s: float, story: Callable[[], None]) -> None:
     timer = Timer(moment_s, ledger.rig.cut)
     timer.start()
     try:
-        while True:
+        while timer.is_alive() or ledger.rig.off:
             story()
+        pytest.fail("the power was not cut: look at [power] cut in the rig's file")
     except GuestError:
         if not ledger.rig.off:
             raise

@@ -57,5 +57,5 @@ def test_the_program_is_installed_where_the_unit_looks(rig: Rig) -> None:
 
 
 def test_what_is_compiled_in_the_wheels_runs_on_this_processor(rig: Rig) -> None:
-    loaded = rig.machine.must(PYTHON, "-c", COMPILED, timeout_s=120).split()
+    loaded = rig.must(PYTHON, "-c", COMPILED, timeout_s=120).split()
     assert {"_lgpio", "cryptography/hazmat/bindings/_rust", "msgspec/_core"} <= set(loaded)

@@ -102,7 +102,8 @@ def test_a_driver_whose_reader_fell_off_locks_with_the_button(box: Rig, commune:
         box.until("the rental's end", lambda: box.status()["state"] == "available")
     finally:
         box.plug("card")
-    box.until("the reader again", lambda: serves(box))
+    took_s = box.until("the reader again", lambda: serves(box))
+    tell(f"reads again {took_s:.1f} s after the reader was back")
     assert box.car("status")["locked"]
     ledger.check()
     ledger.resume()
@@ -123,4 +124,4 @@ def test_a_hung_machine_is_restarted_by_its_watchdog(box: Rig, commune: Commune)
     box.await_box()
     tell(f"hung, reset and answering commands in {took_s:.0f} s, ready {ready_s(box):.1f} s after the kernel began")
     ledger.check()
-    ledger.resume()
+    ledger.resume(restarted=True)

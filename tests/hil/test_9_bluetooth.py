@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sim.rig import PYTHON, Rig
+from tests.hil.driver import tell
 from tests.hil.gatt import COMMAND, GREETING, HELLO, RESULT, SERVICE
 
 pytestmark = pytest.mark.needs("played radio")
@@ -127,7 +128,7 @@ def test_a_phone_finds_the_car_reads_and_writes(air: Rig, mtu: int) -> None:
     took |= {"read": hello["seconds"], "write": say(air, "anna", words)}
     assert result(air, "anna") == words[::-1]
     air.radio("disconnect", phone="anna")
-    print(" ".join(f"{step} {s:.2f} s" for step, s in took.items()))  # noqa: T201 -- what a reader wants to know
+    tell(" ".join(f"{step} {s:.2f} s" for step, s in took.items()))
 
 
 def test_bluetoothd_does_not_search_the_phones(air: Rig) -> None:
@@ -168,7 +169,7 @@ def test_a_bluetoothd_that_died_or_hangs_comes_back(air: Rig, signal: str) -> No
     air.until("a restart", lambda: restarts(air) > before)
     air.until("the adapter", lambda: powered(air))
     air.until("a phone's visit", lambda: visit(air, "bert"))
-    print(f"a phone was served {time.monotonic() - begun_s:.1f} s after {signal}")  # noqa: T201 -- as above
+    tell(f"a phone was served {time.monotonic() - begun_s:.1f} s after {signal}")
     assert visit(air, "anna")
 
 
@@ -181,7 +182,7 @@ def test_an_adapter_that_was_pulled_out_is_used_again(air: Rig) -> None:
     air.radio("plug")
     air.until("the adapter", lambda: powered(air))
     air.until("a phone's visit", lambda: visit(air, "anna"))
-    print(f"a phone was served {time.monotonic() - begun_s:.1f} s after the adapter was back")  # noqa: T201 -- as above
+    tell(f"a phone was served {time.monotonic() - begun_s:.1f} s after the adapter was back")
 
 
 def test_the_box_took_no_notice(air: Rig, box_pid: str) -> None:

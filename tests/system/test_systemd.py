@@ -70,3 +70,11 @@ def test_the_can_link_only_listens_at_the_cars_rate() -> None:
     link.read(UNITS / "80-can0.network")
     assert link["Match"]["Name"] == "can0"
     assert dict(link["CAN"]) == {"BitRate": "500K", "ListenOnly": "yes", "RestartSec": "100ms"}
+
+
+def test_no_watchdog_is_set_beyond_what_a_raspberry_pi_can_count() -> None:
+    """bcm2835_wdt counts to 15 s: beyond it systemd's setting is refused, and the machine is without a watchdog."""
+    lines = (UNITS / "watchdog.conf").read_text().splitlines()
+    seconds = {line.partition("=")[0]: int(line.partition("=")[2]) for line in lines if "WatchdogSec=" in line}
+    assert seconds.keys() == {"RuntimeWatchdogSec", "RebootWatchdogSec"}
+    assert max(seconds.values()) <= 15
