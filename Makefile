@@ -62,7 +62,7 @@ test-system: setup ## the tests that need mosquitto, strace, systemd-analyze, ss
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 
-hil: setup ## the numbered tests in a guest (RELEASE=12, 13 or 12-arm64), or on a bench with wires (RIG=FILE)
+hil: setup ## the numbered tests in a guest (RELEASE=12, 13, 12-arm64), or on wires (RIG=FILE)
 	$(if $(RIG),,$(BIN)/python -m sim.bench image --release $(RELEASE))
 	RELEASE=$(RELEASE) RIG=$(RIG) $(BIN)/pytest -m hil --durations=0 -v tests/hil
 

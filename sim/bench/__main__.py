@@ -38,6 +38,9 @@ def main() -> int:
         steps.need(tools(RELEASES[args.release].architecture))  # said before minutes are spent
         with step(f"disk of Debian {args.release}"):
             folder = Image(RELEASES[args.release]).disk()
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; nothing half made is used.\n")
+        return 130
     except BenchError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -61,7 +61,10 @@ class Image:
             return done
         self._need()
         if os.geteuid() != 0:
-            raise BenchError("Making the guest's disk needs root (owners of files, chroot): sudo make bench-image")
+            raise BenchError(
+                "Making the guest's disk needs root (owners of files, chroot):\n"
+                f"  sudo make bench-image RELEASE={self.release.label}"
+            )
         with (self.folder / "lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building the same
             self.log.write_bytes(b"")
@@ -70,7 +73,8 @@ class Image:
             made = self._layer("disk", key, lambda folder: self._make_disk(venv, folder))
         if "SUDO_UID" in os.environ:
             # Who asked for this goes on as himself, and has his results beside it.
-            os.chown(BUILD.parent, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
+            for folder in (BUILD.parent, BUILD, self.folder, made):
+                os.chown(folder, int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"]))
         return made
 
     def _need(self) -> None:

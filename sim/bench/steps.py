@@ -16,6 +16,9 @@ from threading import Event, Thread
 from typing import Final
 
 TICK_S: Final = 1.0
+ANEW: Final = "\r\x1b[K"
+"""On a terminal: the same line again, empty."""
+_running: list[Event] = []
 TAIL_LINES: Final = 15
 GOODBYE_S: Final = 60.0
 
@@ -29,11 +32,13 @@ def step(text: str) -> Iterator[None]:
     """Show one step with a running clock on a terminal, and its time when it is over."""
     begun_s = time.monotonic()
     over = Event()
+    _running.append(over)
 
     def tick() -> None:
         while not over.wait(TICK_S):
-            sys.stderr.write(f"\r  ... {text} {time.monotonic() - begun_s:4.0f} s ")
-            sys.stderr.flush()
+            if _running[-1] is over:  # one line: the innermost step's
+                sys.stderr.write(f"{ANEW}  ... {text} {time.monotonic() - begun_s:4.0f} s ")
+                sys.stderr.flush()
 
     ticker = Thread(target=tick, name="clock of a step", daemon=True)
     if sys.stderr.isatty():
@@ -46,7 +51,8 @@ def step(text: str) -> Iterator[None]:
         over.set()
         if ticker.is_alive():
             ticker.join()
-        start = "\r" if sys.stderr.isatty() else ""
+        _running.remove(over)
+        start = ANEW if sys.stderr.isatty() else ""
         sys.stderr.write(f"{start}  {mark:>6} {text}: {time.monotonic() - begun_s:.1f} s\n")
 
 

@@ -8,9 +8,11 @@ for it (``MEANS`` of ``sim.rig_file``); where the rig has it not, the test is le
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from sim.bench import pi as raspberry_pi
 from sim.bench.image import BUILD, Image
 from sim.bench.machine import GuestError, Machine
 from sim.bench.release import ARM64, RELEASES, Release
-from sim.bench.steps import BenchError
+from sim.bench.steps import BenchError, step
 from sim.commune import Commune
 from sim.rig import Rig
 from sim.rig_file import GUEST, MEANS, RigFile, load_rig
@@ -31,6 +33,7 @@ FOLDER = Path(__file__).parent
 BENCH_FILE = ROOT / "sim" / "bench" / "rig.toml"
 RIG_FILE = Path(os.environ.get("RIG") or BENCH_FILE)
 
+RESULTS_KEPT = 9
 _left_out: dict[str, list[str]] = {}
 
 
@@ -39,7 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _release() -> Release:
-    return RELEASES[os.environ.get("RELEASE", "12")]
+    name = os.environ.get("RELEASE") or "12"
+    if name not in RELEASES:
+        raise pytest.UsageError(f"RELEASE={name}: there is no such guest; write one of {', '.join(RELEASES)}")
+    return RELEASES[name]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,8 +90,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for line in driver.told:
             terminalreporter.write_line(line)
     if _left_out:
+        named = RIG_FILE.relative_to(ROOT) if RIG_FILE.is_relative_to(ROOT) else RIG_FILE
         guest = f", Debian {_release().label}," if RIG_FILE == BENCH_FILE else ""
-        terminalreporter.section(f"tests that {RIG_FILE}{guest} can't run")
+        terminalreporter.section(f"tests that {named}{guest} can't run")
         for test, lacking in _left_out.items():
             terminalreporter.write_line(f"{test} needs {'; '.join(MEANS[each] for each in lacking)}")
 
@@ -95,6 +102,16 @@ def _settings() -> RigFile:
         return load_rig(RIG_FILE)
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@contextmanager
+def _shown(request: pytest.FixtureRequest, text: str) -> Iterator[None]:
+    """Show a long step of the set-up while it runs, past pytest's capturing."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        sys.stderr.write("\n")
+        with step(text):
+            yield
 
 
 def _number(file: Path) -> int:
@@ -111,22 +128,31 @@ def results(image: Image) -> Path:
     """Where what a run leaves goes."""
     kind = image.folder.name if _settings().box.reach == GUEST else f"rig-{RIG_FILE.stem}"
     folder = BUILD.parent / "hil" / kind / f"results-{time.strftime('%Y%m%d-%H%M%S')}"
+    for old in sorted(folder.parent.glob("results-*"))[:-RESULTS_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 @pytest.fixture(scope="session")
-def rig(image: Image, results: Path) -> Iterator[Rig]:
+def rig(request: pytest.FixtureRequest, image: Image, results: Path) -> Iterator[Rig]:
     """The box, switched on; nothing started by us yet."""
     settings = _settings()
     with ExitStack() as on:
         machine = None
         if settings.box.reach == GUEST:
             try:
-                machine = on.enter_context(Machine(image.release.architecture, image.disk(), results))
+                folder = image.disk()
+                with _shown(request, f"Debian {image.release.label} boots; what it leaves: {os.path.relpath(results)}"):
+                    machine = on.enter_context(Machine(image.release.architecture, folder, results))
             except BenchError as error:
                 pytest.exit(f"The bench cannot run, so nothing was tested.\n{error}", returncode=1)
         rig = Rig(settings, machine)
+        for name, place in (("box", rig.place), ("car", rig.beside)):
+            try:
+                place.must("true", timeout_s=20)
+            except GuestError as error:
+                pytest.exit(f"The rig cannot run, so nothing was tested: [{name}] of {RIG_FILE}\n{error}", returncode=1)
         yield rig
         (results / "figures.txt").write_text("\n".join((*driver.told, "")))
         with suppress(GuestError):  # a box that no longer answers has left its console
@@ -146,17 +172,19 @@ def pi(image: Image, results: Path) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def commune(rig: Rig) -> Commune:
+def commune(request: pytest.FixtureRequest, rig: Rig) -> Commune:
     """The commune, its broker, its endpoint; the box has its keys."""
-    rig.start_car()
-    commune = Commune(rig)
-    commune.found()
+    with _shown(request, "car, commune and broker"):
+        rig.start_car()
+        commune = Commune(rig)
+        commune.found()
     return commune
 
 
 @pytest.fixture(scope="session")
-def box(rig: Rig, commune: Commune) -> Rig:
+def box(request: pytest.FixtureRequest, rig: Rig, commune: Commune) -> Rig:
     """The box with its keys, its car and its commune, ready."""
     assert commune.get("vehicles")
-    rig.await_box()
+    with _shown(request, "the box"):
+        rig.await_box()
     return rig
