@@ -104,6 +104,7 @@ def project(tree: Path, wheel: Path, root: Path, log: Path) -> None:
     _put(tree, "etc/udev/rules.d/80-amibox.rules", (units / "80-amibox.rules").read_text() + DEVICES)
     _put(tree, "etc/systemd/network/80-can0.network", (units / "80-can0.network").read_text())
     _put(tree, "etc/systemd/system/amibox.service", (units / "amibox.service").read_text())
+    _put(tree, "etc/modules-load.d/amibox.conf", (units / "amibox.modules").read_text())
     _put(tree, "etc/systemd/system.conf.d/amibox.conf", (units / "watchdog.conf").read_text())
     _put(tree, "etc/systemd/system/bluetooth.service.d/amibox.conf", (units / "bluetooth.conf").read_text())
     _put(tree, "etc/bluetooth/main.conf", (units / "bluetooth-main.conf").read_text())

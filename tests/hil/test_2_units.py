@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 SHIPPED = {
     "amibox.service": "/etc/systemd/system/amibox.service",
     "80-can0.network": "/etc/systemd/network/80-can0.network",
+    "amibox.modules": "/etc/modules-load.d/amibox.conf",
     "watchdog.conf": "/etc/systemd/system.conf.d/amibox.conf",
     "amibox.sysusers": "/usr/lib/sysusers.d/amibox.conf",
     "bluetooth.conf": "/etc/systemd/system/bluetooth.service.d/amibox.conf",
@@ -60,6 +61,16 @@ def test_systemd_of_this_release_calls_it_little_exposed(box: Rig) -> None:
     found = re.search(r"level for \S+: ([\d.]+)", shown)
     assert found, shown
     assert float(found[1]) <= 2.0
+
+
+def test_the_sandbox_knew_serial_adapters_when_the_box_started(box: Rig) -> None:
+    """systemd leaves out a kind of device that the kernel does not know yet: the modules are loaded before."""
+    assert {"ttyUSB", "ttyACM"} <= set(box.shell("cat /proc/devices").split())
+    loaded, started = (
+        int(box.shell(f"systemctl show {unit} -p {when}Monotonic --value"))
+        for unit, when in (("systemd-modules-load", "ExecMainExitTimestamp"), ("amibox", "ExecMainStartTimestamp"))
+    )
+    assert 0 < loaded < started
 
 
 def test_its_files_are_its_own(box: Rig) -> None:
