@@ -64,7 +64,7 @@ def test_systemd_of_this_release_calls_it_little_exposed(box: Rig) -> None:
 
 
 def test_the_sandbox_knew_serial_adapters_when_the_box_started(box: Rig) -> None:
-    """systemd leaves out a kind of device that the kernel does not know yet: the modules are loaded before."""
+    """Systemd leaves out a kind of device that the kernel does not know yet: the modules are loaded before."""
     assert {"ttyUSB", "ttyACM"} <= set(box.shell("cat /proc/devices").split())
     loaded, started = (
         int(box.shell(f"systemctl show {unit} -p {when}Monotonic --value"))
