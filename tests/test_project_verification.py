@@ -14,6 +14,9 @@ import pytest
 
 from tests.conftest import ROOT, SETS, promised_tests
 
+NOT_YET_IN_CI = {"hil"}
+"""Sets that are being built: docs/bench.md says what they lack. ``make ci`` takes them in when they are whole."""
+
 TESTS = """
 import pytest
 def test_runs(): pass
@@ -53,9 +56,13 @@ def project(tmp_path: Path) -> Path:
 
 def test_every_promised_test_exists() -> None:
     # CI: with it no test is left out for want of recordings.
-    done = run_pytest(ROOT, "--collect-only", "-q", "-p", "no:xdist", "tests", CI="true")
-    assert done.returncode == 0, done.stdout[-4000:]
-    existing = {line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line}
+    existing = set()
+    # Two of the bench's guests: what the one can't run, the other can.
+    for folder, release in (("tests", "12"), ("tests/hil", "12-arm64")):
+        done = run_pytest(ROOT, "--collect-only", "-q", "-p", "no:xdist", folder, CI="true", RELEASE=release)
+        assert done.returncode == 0, done.stdout[-4000:]
+        chosen = done.stdout.partition("can't run")[0]
+        existing |= {line.partition("[")[0] for line in chosen.splitlines() if "::" in line}
     promised = promised_tests()
     assert len(promised) > 20
     assert not promised - existing
@@ -105,4 +112,5 @@ def test_each_set_has_its_marker_and_its_command() -> None:
         assert f"\n{target}: setup" in makefile
         ci = re.search(r"(?m)^ci: (.*) ##", makefile)
         assert ci
-        assert target in ci[1].split(), name
+        assert (target in ci[1].split()) != (name in NOT_YET_IN_CI), name
+    assert "a run as part of `make ci`" in (ROOT / "docs" / "bench.md").read_text()

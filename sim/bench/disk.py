@@ -36,8 +36,8 @@ class Disks:
         self._socket = sockets / "disk.socket"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> list[str]:
-        """Serve the box's disk; return QEMU's arguments, as ``arguments`` does."""
+    def start(self) -> None:
+        """Serve the box's disk."""
         for name in COPIED:
             if not (self._folder / name).exists():
                 subprocess.run(["cp", "--sparse=always", self._image / name, self._folder / name], check=True)  # noqa: S603, S607 -- our own files
@@ -67,7 +67,6 @@ class Disks:
                 self.cut()
                 raise BenchError(f"nbdkit does not serve the guest's disk: see {self._log}")
             time.sleep(0.02)
-        return self.arguments()
 
     def arguments(self) -> list[str]:
         """Return QEMU's arguments for both disks."""

@@ -117,19 +117,23 @@ class Machine:
         """Switch on; return when commands are answered. GuestError, with the console's end, if that takes too long."""
         if self._process is not None:
             raise GuestError("the guest is on already")
-        self._switch_on(self._disks.start(), time.monotonic())
+        self._disks.start()
+        self._switch_on(time.monotonic())
 
-    def _switch_on(self, disks: list[str], begun_s: float) -> None:
+    def _switch_on(self, begun_s: float) -> None:
+        self._spawn()
+        self._await_boot(begun_s)
+
+    def _spawn(self) -> None:
         with (self.results / "qemu.log").open("ab") as log:
             parent = os.getpid()
             self._process = subprocess.Popen(  # noqa: S603 -- our own words
-                self._command(disks),
+                self._command(self._disks.arguments()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 preexec_fn=lambda: die_with(parent),  # noqa: PLW1509 -- no thread of ours holds a lock over it
             )
-        self._await_boot(begun_s)
 
     def _await_boot(self, begun_s: float) -> None:
         while True:
@@ -139,6 +143,9 @@ class Machine:
                     break
             except GuestError:
                 self._disconnect()
+            if self._process is not None and self._process.poll() == 0:
+                # The watchdog: on a busy machine systemd may begin to feed it too late. The guest boots again.
+                self._spawn()
             if self._process is None or self._process.poll() is not None:
                 raise GuestError(f"QEMU ended; {self.results}/qemu.log says:\n{_tail(self.results / 'qemu.log')}")
             if time.monotonic() - begun_s > BOOT_S:
@@ -178,7 +185,7 @@ class Machine:
             raise GuestError(f"QEMU itself failed (code {code}); {self.results}/qemu.log says why")
         self._process = None
         self._disconnect()
-        self._switch_on(self._disks.arguments(), begun_s)
+        self._switch_on(begun_s)
         return self.boot_s
 
     def close(self) -> None:
