@@ -42,8 +42,7 @@ test: setup ## every test that needs neither root nor further programs
 
 check: format-check lint types imports test ## what must be green before a commit
 
-# The bench (hil, hil-other) joins when whole runs of both releases have passed in a row: docs/bench.md.
-ci: check test-system ## check, and every other set of tests but the bench
+ci: check test-system hil hil-other ## check, and every other set of tests
 
 format-check: setup
 	$(BIN)/ruff format --check
