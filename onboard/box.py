@@ -18,11 +18,14 @@ from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.config import Config
 from onboard.console import Console
+from onboard.core.access import list_version
 from onboard.core.commands import Actuate, Pattern
 from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
+from onboard.handshake import Handshake
 from onboard.mail import Identity, Mail
 from onboard.notify import Notifier
+from onboard.phones import Phones
 from onboard.reactor import Clock, Door, Reactor, Worker, Workers
 from onboard.report import report
 from onboard.store_thread import StoreThread
@@ -52,11 +55,15 @@ class NoDoor:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """What a composition root builds. ``observers`` hear every event when it is posted (the interlock)."""
+    """What a composition root builds. ``observers`` hear every event when it is posted (the interlock).
+
+    ``radio`` builds the worker through which phones come; None for a car without one.
+    """
 
     door: Door
     workers: tuple[Worker, ...]
     observers: tuple[Callable[[Event], None], ...] = ()
+    radio: Callable[[Phones], Worker] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +114,27 @@ class Box:
         grants = replace(kept.grants, version_floor=max(kept.grants.version_floor, setting.list_floor))
         kept = replace(kept, floor_s=max(kept.floor_s, setting.floor_s), grants=grants)
         state = State(kept=kept, policy=config.policy, boot_epoch=setting.boot_epoch, software=setting.software)
-        self.mail = Mail(setting.identity, self.store, kept.outbox.store_id, setting.clock, self._post, self._publish)
+        self.mail = Mail(
+            setting.identity,
+            self.store,
+            kept.outbox.store_id,
+            setting.clock,
+            self._post,
+            self._publish,
+            lambda: list_version(self.reactor.state),
+        )
         floor = max(opened.key_set_floor, setting.key_set_floor)
         # The provisioned key set first, then the newer one kept since; each is verified again.
         self.mail.load_key_set(setting.key_set, floor)
         self.mail.load_key_set(opened.keys, floor)
         self.reactor = Reactor(state, setting.clock, self.store, devices.door, self.mail)
         self.reactor.observers.extend(devices.observers)
+        handshake = Handshake(setting.identity.vehicle, setting.identity.agreement, setting.boot_epoch)
+        self.phones = Phones(handshake, self.mail, setting.clock, lambda: self.reactor.state, self._post)
+        self.reactor.on_reply = self.phones.replied
         workers: list[Any] = list(devices.workers)
+        if devices.radio is not None:
+            workers.append(devices.radio(self.phones))
         if setting.uplink is not None:
             self._uplink = Uplink(setting.uplink, self.mail.offline(setting.boot_epoch), self._came)
             workers.append(self._uplink)
@@ -223,6 +243,7 @@ class Box:
     def counts(self) -> dict[str, Counter[str]]:
         """Return what every part counted, by part."""
         parts = {"box": self._counts, "reactor": self.reactor.counts, "mail": self.mail.counts}
+        parts["phones"] = self.phones.counts
         parts["store"] = self.store.store.counts
         if self._workers is not None:
             parts |= {worker.name: worker.counts for worker in self._workers.workers}

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from cloud_sync.documents import (
     AgreementKey,
     BoxSigner,
+    DocumentType,
     EventBatch,
     KeySet,
     Offline,
@@ -29,13 +30,13 @@ from cloud_sync.documents import (
     decode_resend,
     decode_reservation_list,
     decode_time_proof,
+    document_type,
     encode_event_batch,
     encode_offline,
     encode_status,
 )
 from cloud_sync.wire import Topic
-from onboard.core import machine
-from onboard.core.access import belief
+from onboard.core import access, machine
 from onboard.core.clock import Anchor, ClockQuality, Instant
 from onboard.core.events import (
     AccessRequested,
@@ -55,6 +56,15 @@ log = logging.getLogger("amibox.mail")
 NONCE_LIFE_S: Final = 60.0
 """A time proof counts this long after its nonce was made; its age is how far off the proof may be."""
 FAULTS_MAX: Final = 32
+_TOPICS: Final = {
+    DocumentType.KEY_SET: Topic.KEYS,
+    DocumentType.RESERVATION_LIST: Topic.LIST,
+    DocumentType.ACK: Topic.ACK,
+    DocumentType.RESEND: Topic.RESEND,
+    DocumentType.TIME_PROOF: Topic.TIME,
+    DocumentType.COMMAND: Topic.COMMAND,
+}
+"""What a courier may bring; the signed type is its label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,8 @@ class Mail:
     """Reads and writes documents. All methods belong to the event loop's thread.
 
     ``publish(topic, payload)`` hands bytes to the carrier and returns whether it took them; ``post`` takes events for
-    the core. ``counts`` holds refusals by reason. Without a key set nothing downward is believed and no batch goes out.
+    the core; ``list_version`` tells which list the core has.
+    ``counts`` holds refusals by reason. Without a key set nothing downward is believed and no batch goes out.
     """
 
     def __init__(
@@ -106,6 +117,7 @@ class Mail:
         clock: Clock,
         post: Callable[[Event], None],
         publish: Callable[[Topic, bytes], bool],
+        list_version: Callable[[], int] = lambda: 0,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.key_set: KeySet | None = None
@@ -115,6 +127,7 @@ class Mail:
         self._clock = clock
         self._post = post
         self._publish = publish
+        self._list_version = list_version
         self._key_set_floor = 0
         self._status_seq = 0
         self._word = ""
@@ -138,12 +151,35 @@ class Mail:
         """Return the last will."""
         return encode_offline(Offline(self._identity.vehicle, boot_epoch), self._identity.signer)
 
-    async def receive(self, topic: Topic, payload: bytes) -> None:
-        """Take one downward document from any carrier. Never raises for what is in it."""
+    async def receive(self, topic: Topic, payload: bytes) -> str:
+        """Take one downward document from any carrier; return the refusal's word, "" if there is none.
+
+        Never raises for what is in it. What the core makes of it is the core's to say.
+        """
         try:
             await self._read(topic, payload)
         except Refused as refused:
             self._refuse(topic.name.lower(), refused)
+            return refused.reason.word
+        return ""
+
+    async def deliver(self, document: bytes) -> str:
+        """Take one downward document that comes without a topic, as ``receive`` does."""
+        try:
+            topic = _TOPICS.get(document_type(document))
+            if topic is None:
+                raise Refused(Reason.WRONG_TYPE, "not for a box")  # noqa: TRY301 - counted with its like, right below
+        except Refused as refused:
+            self._refuse("courier", refused)
+            return refused.reason.word
+        return await self.receive(topic, document)
+
+    async def time_nonce(self) -> bytes:
+        """Return the open nonce that a time proof is to answer; a new one if there is none."""
+        now_s = self._clock.now().boot_s
+        if self._nonce is None or now_s - self._nonce[1] > NONCE_LIFE_S / 2:
+            self._nonce = (secrets.token_bytes(16), now_s)
+        return self._nonce[0]
 
     def _refuse(self, what: str, refused: Refused) -> None:
         self.counts[f"{what}:{refused.reason.name.lower()}"] += 1
@@ -159,7 +195,11 @@ class Mail:
             raise Refused(Reason.UNKNOWN_KEY_ID, "no key set yet: it comes first")
         match topic:
             case Topic.LIST:
-                self._post(ListReceived(decode_reservation_list(payload, keys, me.agreement, me.vehicle)))
+                listed = decode_reservation_list(payload, keys, me.agreement, me.vehicle)
+                self._post(ListReceived(listed))
+                # The core decides, and writes it down; whoever brought it hears it from here.
+                if listed.version < (known := self._list_version()):
+                    raise Refused(Reason.VERSION_TOO_LOW, f"list {listed.version}, {known} is known")
             case Topic.ACK:
                 ack = decode_ack(payload, keys, me.vehicle)
                 # An acknowledgement of other bytes than ours (a cloned box, a restored cloud) frees nothing.
@@ -205,28 +245,38 @@ class Mail:
 
     async def send_batch(self, from_seq: int, to_seq: int) -> None:
         """Publish stored rows as one batch, or as more if they don't fit. Nothing is sent without the cloud's key."""
+        while from_seq <= to_seq:
+            batch = await self.batch(from_seq, to_seq)
+            if batch is None:
+                return
+            document, last_seq = batch
+            self.counts["batch:sent" if self._publish(Topic.BATCH, document) else "batch:not_taken"] += 1
+            from_seq = last_seq + 1
+
+    async def batch(self, from_seq: int, to_seq: int) -> tuple[bytes, int] | None:
+        """Seal stored rows from ``from_seq`` on; return the document and its last row. None if that can't be, counted.
+
+        Not all of them if they don't fit into one document.
+        """
         if self.key_set is None:
             self.counts["batch:no_key_set"] += 1
-            return
+            return None
         rows = await self._store.rows(from_seq, to_seq)
         if not rows:
-            return
+            return None
         before = await self._store.digest(rows[0].seq - 1)
         if before is None:
             self.counts["batch:row_before_is_gone"] += 1
-            return
-        batch = EventBatch(self._identity.vehicle, self._store_id, rows[0].seq, before, tuple(rows))
-        try:
-            document = encode_event_batch(batch, self._identity.signer, self.key_set.sealing_public)
-        except Refused as refused:
-            if refused.reason is not Reason.TOO_LARGE or len(rows) == 1:
-                self._refuse("batch", refused)
-                return
-            middle = rows[len(rows) // 2].seq
-            await self.send_batch(rows[0].seq, middle - 1)
-            await self.send_batch(middle, rows[-1].seq)
-            return
-        self.counts["batch:sent" if self._publish(Topic.BATCH, document) else "batch:not_taken"] += 1
+            return None
+        while True:
+            batch = EventBatch(self._identity.vehicle, self._store_id, rows[0].seq, before, tuple(rows))
+            try:
+                return encode_event_batch(batch, self._identity.signer, self.key_set.sealing_public), rows[-1].seq
+            except Refused as refused:
+                if refused.reason is not Reason.TOO_LARGE or len(rows) == 1:
+                    self._refuse("batch", refused)
+                    return None
+            rows = rows[: len(rows) // 2]
 
     async def send_status(self, state: State) -> None:
         """Publish how the car is. It is worth nothing when old: never kept, never sent again."""
@@ -240,19 +290,16 @@ class Mail:
 
     def status(self, state: State) -> Status:
         """Build the status of a state; outside a rental it says where the car is parked."""
-        time = belief(state, state.at)
+        time = access.belief(state, state.at)
         word = machine.vehicle_state(state)
         if word != self._word:
             self._word, self._since_s = word, time.best_s
         self._status_seq += 1
         if time.quality < ClockQuality.GNSS and self._nonce is None:
             self._nonce = (secrets.token_bytes(16), state.at.boot_s)
-        elif self._nonce is not None and (
-            time.quality >= ClockQuality.GNSS or state.at.boot_s - self._nonce[1] > NONCE_LIFE_S
-        ):
+        elif self._nonce is not None and state.at.boot_s - self._nonce[1] > NONCE_LIFE_S:
             self._nonce = None
         place = parked_position(state, state.at.boot_s) if state.kept.rental is None else None
-        listed = state.kept.grants.listed
         readings = state.vehicle.readings
         soc, reach = readings.get(Signal.SOC), readings.get(Signal.RANGE)
         return Status(
@@ -260,7 +307,7 @@ class Mail:
             status_seq=self._status_seq,
             boot_epoch=state.boot_epoch,
             boot_s=state.at.boot_s,
-            list_version=max(state.kept.grants.version_floor, listed.version if listed is not None else 0),
+            list_version=access.list_version(state),
             key_set_version=self.key_set.version if self.key_set is not None else 0,
             software=state.software,
             store_id=state.kept.outbox.store_id,

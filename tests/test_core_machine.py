@@ -10,6 +10,8 @@ from onboard.core import machine
 from onboard.core.commands import Pattern, Reply
 from onboard.core.events import (
     AccessRequested,
+    ActuationOutcome,
+    ActuationSettled,
     CardsRefused,
     FaultReported,
     Intent,
@@ -77,11 +79,34 @@ def test_card_and_phone_serve_one_rental() -> None:
 def test_the_same_phone_command_answers_the_same_and_moves_nothing_twice() -> None:
     kit = Kit().ready()
     kit.give(phone())
-    first = kit.word
+    assert kit.word == "opening"
+    kit.give(phone())
+    assert kit.word == "opening"
     kit.settle(locked=False)
     kit.boot()
     kit.give(phone())
-    assert kit.word == first == "opening"
+    assert kit.word == "opened"
+    assert kit.pulses == ["unlock"]
+
+
+def test_a_pulse_whose_end_nobody_saw_is_unknown_after_the_boot_and_is_not_given_again() -> None:
+    kit = Kit().ready()
+    kit.give(phone())
+    kit.boot()
+    kit.give(phone())
+    assert kit.word == "interrupted"
+    assert kit.pulses == ["unlock"]
+
+
+def test_a_pulse_that_the_interlock_refused_is_told_as_not_moved() -> None:
+    kit = Kit().ready()
+    kit.give(phone())
+    pending = kit.state.doors.actuation
+    assert pending is not None
+    kit.give(ActuationSettled(pending.number, ActuationOutcome.REFUSED, "moving", kit.t), 0.3)
+    kit.boot()
+    kit.give(phone())
+    assert kit.word == "not_moved"
     assert kit.pulses == ["unlock"]
 
 

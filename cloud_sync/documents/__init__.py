@@ -17,7 +17,13 @@ from cloud_sync.documents.down import (
     encode_resend,
     encode_time_proof,
 )
-from cloud_sync.documents.grants import decode_pass, decode_reservation_list, encode_pass, encode_reservation_list
+from cloud_sync.documents.grants import (
+    decode_pass,
+    decode_reservation_list,
+    encode_pass,
+    encode_reservation_list,
+    unproven_pass,
+)
 from cloud_sync.documents.keys import AgreementKey, AuthorityKey, BoxSigner, KeySet, Signer, key_id
 from cloud_sync.documents.kinds import AUTHORITY_TYPES, MAX_DOCUMENT_BYTES, DocumentType, Reason, Refused
 from cloud_sync.documents.records import (
@@ -91,4 +97,5 @@ __all__ = [
     "is_sealed",
     "key_id",
     "record_kind",
+    "unproven_pass",
 ]

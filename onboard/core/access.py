@@ -57,6 +57,12 @@ class Candidate:
     listed: bool
 
 
+def list_version(state: State) -> int:
+    """Return the version below which no list counts: of the list in force, or the floor."""
+    grants = state.kept.grants
+    return max(grants.version_floor, grants.listed.version if grants.listed is not None else 0)
+
+
 def belief(state: State, now: Instant) -> Belief:
     """Return what the core believes of the wall clock."""
     return believe(state.kept.floor_s, state.anchor, now)
@@ -126,6 +132,18 @@ def card_fault(state: State, cards: tuple[CardGrant, ...], credential: Credentia
             if card.assurance is Assurance.UID and not state.policy.uid_cards:
                 return "uid_cards_off"
     return None
+
+
+def phone_keys(state: State, reference: bytes) -> tuple[bytes, ...]:
+    """Return the phone keys of every booking and member of staff known here whose id begins with ``reference``.
+
+    Whether they may do anything, and when, is not asked.
+    """
+    listed, rental, last = state.kept.grants.listed, state.kept.rental, state.last_driver
+    bookings = [c.booking for c in candidates(state)]
+    bookings += [each.booking for each in (rental, last) if each is not None]
+    people: list[Reservation | StaffGrant] = [*bookings, *(listed.staff if listed is not None else ())]
+    return tuple(dict.fromkeys(key for each in people if each.id.startswith(reference) for key in each.phone_keys))
 
 
 def names(cards: tuple[CardGrant, ...], keys: tuple[bytes, ...], subject: bytes, credential: Credential) -> bool:

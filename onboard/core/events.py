@@ -165,6 +165,13 @@ class CardsRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class PhoneRefused:
+    """A phone was turned away before it could ask for anything; ``reason`` is a word such as ``wrong_vehicle``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LockButtonPressed:
     """The button inside: lock when I am out and the door is shut."""
 
@@ -289,6 +296,7 @@ Event = (
     Started
     | AccessRequested
     | CardsRefused
+    | PhoneRefused
     | LockButtonPressed
     | DoorReported
     | ActuationSettled

@@ -46,6 +46,7 @@ from onboard.core.events import (
     ListReceived,
     LockButtonPressed,
     MaintenanceRequested,
+    PhoneRefused,
     PositionReported,
     ResendRequested,
     SignalsReported,
@@ -130,11 +131,14 @@ def _handle(d: Draft, event: Event) -> None:  # noqa: C901, PLR0912 - a router h
             request.on_access(d, event)
         case CardsRefused():
             request.on_cards_refused(d, event)
+        case PhoneRefused():
+            request.on_phone_refused(d, event)
         case LockButtonPressed():
             request.on_button(d)
         case DoorReported():
             doors.on_report(d, event)
         case ActuationSettled():
+            request.on_settled(d, event)
             doors.on_settled(d, event)
         case SignalsReported():
             watch.on_signals(d, event)
@@ -177,6 +181,7 @@ def _start(d: Draft, event: Started) -> None:
     trip = running.trip if running is not None else None
     d.set(boot_epoch=event.boot_epoch, software=event.software)
     d.doors(touched_s=d.boot_s)
+    request.on_started(d)
     d.sending(acked_seq=d.kept.outbox.acked_seq, sent_seq=d.kept.outbox.acked_seq, heard_at_s=d.boot_s)
     d.vehicle(bus_since_s=d.boot_s)
     if trip is not None and running is not None:

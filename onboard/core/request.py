@@ -11,11 +11,14 @@ from onboard.core.commands import Action, Pattern
 from onboard.core.draft import Draft
 from onboard.core.events import (
     AccessRequested,
+    ActuationOutcome,
+    ActuationSettled,
     CardsRefused,
     Credential,
     Intent,
     ListReceived,
     PhoneCredential,
+    PhoneRefused,
     RemoteCredential,
 )
 from onboard.core.grants import Pass
@@ -24,6 +27,8 @@ from onboard.core.state import Grants, Rental
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
 """Refusals that pass by themselves: the light says try again, not no."""
+_PROMISES = {Action.UNLOCK: ("opening", "opened"), Action.LOCK: ("locking", "locked")}
+"""What is answered before something has moved, and what becomes of it afterwards."""
 
 
 def on_access(d: Draft, event: AccessRequested) -> None:
@@ -139,6 +144,40 @@ def on_cards_refused(d: Draft, event: CardsRefused) -> None:
     d.show(patterns.get(event.reason, Pattern.DENIED))
 
 
+def on_phone_refused(d: Draft, event: PhoneRefused) -> None:
+    """Write down that a phone was turned away. Its own screen says why; noise from anywhere lights no lamp."""
+    d.refuse(AccessDenied(event.reason, "phone"))
+    if event.reason != "not_understood":
+        d.show(Pattern.DENIED)
+
+
+def on_started(d: Draft) -> None:
+    """Whether a pulse that the last boot promised was given, nobody knows: say so to who asks again."""
+    _reword(d, dict.fromkeys(("opening", "locking", "shut_the_door"), ("unknown", "interrupted")))
+
+
+def on_settled(d: Draft, event: ActuationSettled) -> None:
+    """Remember with the command what became of its pulse: after a power cut the same command says so."""
+    pending = d.state.doors.actuation
+    if pending is None or pending.number != event.actuation:
+        return
+    promise, outcome = _PROMISES[pending.action]
+    if event.outcome is ActuationOutcome.DONE:
+        _reword(d, {promise: ("", outcome)})
+    elif event.outcome is ActuationOutcome.REFUSED and pending.attempt == 1:
+        _reword(d, {promise: ("denied", "not_moved")})
+
+
+def _reword(d: Draft, new: dict[str, tuple[str, str]]) -> None:
+    """Give remembered answers of these reasons another status ("": the same) and reason."""
+    results = tuple(
+        (who, identity, new[reason][0] or status, new[reason][1]) if reason in new else (who, identity, status, reason)
+        for who, identity, status, reason in d.kept.grants.results
+    )
+    if results != d.kept.grants.results:
+        d.keep(grants=replace(d.kept.grants, results=results))
+
+
 def on_button(d: Draft) -> None:
     """Arm the lock for whoever pressed the button inside: no credential, a dead phone must not matter."""
     accepted, word = doors.ask_lock(d, "button", finish=False, inside=True)
@@ -150,7 +189,7 @@ def on_button(d: Draft) -> None:
 def on_list(d: Draft, event: ListReceived) -> None:
     """Take a newer list; refuse an older one and one for another car. The same one again changes nothing."""
     listed, grants = event.listed, d.kept.grants
-    current = max(grants.version_floor, grants.listed.version if grants.listed is not None else 0)
+    current = access.list_version(d.state)
     if listed.vehicle != d.kept.vehicle:
         d.refuse(DocumentRefused("list", "wrong_vehicle"))
         return
