@@ -31,6 +31,7 @@ standard error."""
 CHILDREN: Final = {
     "demo": "play one whole rental with a simulated car, on this machine alone",
     "replay": "play a CAN and an NMEA recording through a whole box",
+    "phone": "be a driver's phone, over this machine's Bluetooth",
 }
 """Commands of the virtual car, and what they do."""
 

@@ -103,7 +103,7 @@ class Wallet:
 
     def save(self, path: Path) -> None:
         """Write it to a file that only its owner can read, whole or not at all."""
-        values = {
+        values: dict[str, object] = {
             "vehicle": self.vehicle,
             "name": self.name,
             "box": self.box.hex(),
@@ -111,13 +111,19 @@ class Wallet:
             "booking": self.booking.hex(),
             "pass": self.grant.hex(),
         }
-        fresh = path.with_name(path.name + ".new")
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(values, file, indent=1)
-            file.write("\n")
-        fresh.replace(path)
+        _write_private(path, values)
+
+
+def _write_private(path: Path, values: dict[str, object]) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(values, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
 
 
 class Talk:
@@ -241,6 +247,31 @@ class Bag:
     down: list[bytes] = field(default_factory=list)
     up: list[bytes] = field(default_factory=list)
     heard: Answer | None = None
+
+    @classmethod
+    def load(cls, path: Path, vehicle: str) -> Self:
+        """Read what ``save`` wrote; an empty bag where there is none, or it is another car's."""
+        try:
+            values = json.loads(path.read_text())
+            if values["vehicle"] == vehicle:
+                down, up = ([bytes.fromhex(each) for each in values[way]] for way in ("down", "up"))
+                return cls(vehicle, down, up)
+        except FileNotFoundError:
+            pass
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}): trips may be in it; keep it and ask the commune") from error
+        return cls(vehicle)
+
+    def save(self, path: Path) -> None:
+        """Write it to a file that only its owner can read, whole or not at all."""
+        _write_private(
+            path,
+            {
+                "vehicle": self.vehicle,
+                "down": [each.hex() for each in self.down],
+                "up": [each.hex() for each in self.up],
+            },
+        )
 
     async def exchange(self, cloud: Cloud) -> None:
         """Where there is network: hand over what the car gave, and take what it should get. OSError: there is none."""

@@ -1,4 +1,4 @@
-"""The words of a phone and a box to each other (``docs/protocol.md`` section 5): what both ends do alike.
+"""The words of a phone and a box to each other (``docs/protocol.md`` section 10): what both ends do alike.
 
 A box shows a HELLO, a phone writes a command, reads the answer, and may go on with further commands. Bytes only: who
 may do what is ``onboard.core``'s, the box's half of the conversation ``onboard.handshake``.
@@ -32,7 +32,7 @@ MESSAGE_MAX_BYTES: Final = 1024
 """A message of a phone, without the two bytes of its length. The largest pass, its proof and its command fit."""
 VALUE_MAX_BYTES: Final = 512
 """A value of GATT (Bluetooth Core 5.4, volume 3, part F, section 3.2.9)."""
-CHUNK_MAX_BYTES: Final = 352
+CHUNK_MAX_BYTES: Final = 336
 """Of a document, in one message: with everything round it, it fits one value."""
 REFERENCE_BYTES: Final = 8
 TAG_BYTES: Final = 16

@@ -35,7 +35,7 @@ SUBSYSTEM=="tty", ENV{ID_PATH}=="*usb-0:2:1.0", SYMLINK+="amibox-card"
 
 FSTAB: Final = """\
 LABEL=amibox / ext4 defaults,errors=remount-ro 0 1
-LABEL=world /srv ext4 defaults,nofail,x-systemd.device-timeout=20 0 2
+LABEL=world /srv ext4 defaults,nofail,x-systemd.device-timeout=120 0 2
 """
 
 AGENT_UNIT: Final = """\

@@ -1,0 +1,76 @@
+"""The commune as a phone reaches it: over HTTP, where there is network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from typing import Any, Final
+
+from cloud_sync.documents.conversation import Answer
+
+TIMEOUT_S: Final = 10.0
+ANSWER_MAX_BYTES: Final = 4 * 1024 * 1024
+
+
+class CloudError(OSError):
+    """The commune could not be reached, or refused; ``refused`` tells which. Nothing that was to be posted is lost."""
+
+    def __init__(self, message: str, *, refused: bool) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class HttpCloud:
+    """``sim.phone.Cloud`` at a base address such as ``http://localhost:8000``."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base.rstrip("/")
+
+    async def documents(self, vehicle: str, heard: Answer | None) -> list[bytes]:
+        """Return what the car should get, in order."""
+        known: dict[str, Any] = {}
+        if heard is not None:
+            known = {
+                "list_version": heard.list_version,
+                "key_set_version": heard.key_set_version,
+                "store_id": heard.store_id.hex(),
+                "up_to_seq": heard.up_to_seq,
+                "acked_seq": heard.acked_seq,
+            }
+            if heard.time_nonce is not None:
+                known["time_nonce"] = heard.time_nonce.hex()
+        answer = await self.ask(f"vehicles/{vehicle}/courier", known)
+        return [bytes.fromhex(each) for each in answer["documents"]]
+
+    async def post(self, vehicle: str, batches: list[bytes]) -> list[bytes]:
+        """Hand batches over; return what the car should get for them."""
+        answer = await self.ask(f"vehicles/{vehicle}/batches", {"documents": [each.hex() for each in batches]})
+        return [bytes.fromhex(each) for each in answer["documents"]]
+
+    async def grant(self, booking: str, phone_key: bytes) -> dict[str, Any]:
+        """Return the pass for a booking, and what the phone must know of its car."""
+        return await self.ask(f"bookings/{booking}/pass", {"phone_key": phone_key.hex()})
+
+    async def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Post JSON, return JSON; ``CloudError``."""
+        return await asyncio.to_thread(self._ask, path, body)
+
+    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        address = f"{self._base}/api/v1/{path}"
+        if not address.startswith(("http://", "https://")):
+            raise CloudError(f"{self._base} is no address of the web", refused=True)
+        request = urllib.request.Request(  # noqa: S310 -- looked at right above
+            address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 -- as above
+                found: dict[str, Any] = json.loads(answer.read(ANSWER_MAX_BYTES))
+                return found
+        except urllib.error.HTTPError as error:
+            said = error.read(ANSWER_MAX_BYTES).decode(errors="replace")
+            raise CloudError(f"{address} answered {error.code}: {said[:300]}", refused=error.code < 500) from error
+        except (OSError, ValueError, HTTPException) as error:
+            raise CloudError(f"{address} can't be reached ({error})", refused=False) from error
