@@ -18,7 +18,7 @@ from cloud_sync.documents.down import (
     encode_time_proof,
 )
 from cloud_sync.documents.grants import decode_pass, decode_reservation_list, encode_pass, encode_reservation_list
-from cloud_sync.documents.keys import AgreementKey, AuthorityKey, BoxSigner, KeySet, Signer, key_id
+from cloud_sync.documents.keys import AgreementKey, AuthorityKey, BoxSigner, KeySet, Signer, key_id, radio_name
 from cloud_sync.documents.kinds import AUTHORITY_TYPES, MAX_DOCUMENT_BYTES, DocumentType, Reason, Refused
 from cloud_sync.documents.records import (
     GENESIS,
@@ -90,5 +90,6 @@ __all__ = [
     "encode_time_proof",
     "is_sealed",
     "key_id",
+    "radio_name",
     "record_kind",
 ]
