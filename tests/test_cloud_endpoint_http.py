@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import re
 import stat
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
-from cloud_sync.carrier_settings import Outgoing
 from cloud_sync.documents import Refused, decode_reservation_list
 from cloud_sync.endpoint.__main__ import main, read_stations
 from cloud_sync.endpoint.app import BODY_MAX_BYTES, PAGES, create_app
@@ -25,50 +20,13 @@ from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.models import StationInfo
 from cloud_sync.provisioning import load_provisioning
 from cloud_sync.wire import Topic
+from tests.cloud_http_rig import Client, Link
 from tests.cloud_rig import NOW_S, WHOLE_RENTAL, Box, Cloud, make_cloud
 
 STATIONS = (
     StationInfo(id="bazouges", name="Bazouges", latitude=48.42, longitude=-1.57),
     StationInfo(id="hede", name="Hédé", latitude=48.43, longitude=-1.56),
 )
-
-
-class Client:
-    """Asks the application without a socket."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
-
-    def get(self, path: str, **how: Any) -> httpx.Response:
-        return self.ask("GET", path, **how)
-
-    def post(self, path: str, **how: Any) -> httpx.Response:
-        return self.ask("POST", path, **how)
-
-    def delete(self, path: str) -> httpx.Response:
-        return self.ask("DELETE", path)
-
-    def ask(self, method: str, path: str, **how: Any) -> httpx.Response:
-        async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(self._app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-                return await client.request(method, path, **how)
-
-        return asyncio.run(once())
-
-
-class Link:
-    """A link that notes what it was given."""
-
-    def __init__(self) -> None:
-        self.trouble = ""
-        self.connected = True
-        self.counts: Counter[str] = Counter()
-        self.sent: list[Outgoing] = []
-
-    def publish(self, message: Outgoing) -> bool:
-        self.sent.append(message)
-        return self.connected
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from cloud_sync.documents.grants import (
     encode_reservation_list,
     unproven_pass,
 )
-from cloud_sync.documents.keys import AgreementKey, AuthorityKey, BoxSigner, KeySet, Signer, key_id
+from cloud_sync.documents.keys import AgreementKey, AuthorityKey, BoxSigner, KeySet, Signer, key_id, radio_name
 from cloud_sync.documents.kinds import AUTHORITY_TYPES, MAX_DOCUMENT_BYTES, DocumentType, Reason, Refused
 from cloud_sync.documents.records import (
     GENESIS,
@@ -96,6 +96,7 @@ __all__ = [
     "encode_time_proof",
     "is_sealed",
     "key_id",
+    "radio_name",
     "record_kind",
     "unproven_pass",
 ]

@@ -23,6 +23,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cloud_sync.documents.kinds import DocumentType, Reason, Refused
 
 KEY_ID_BYTES: Final = 8
+RADIO_PREFIX: Final = "AmiBox-"
+RADIO_BYTES: Final = 2
+"""So much of the key id is in a car's Bluetooth name: an advertisement has 31 bytes for everything."""
 _OTHERS: Final = 0o027
 """Mode bits a key file must not have: group write, and anything for others."""
 _CURVE: Final = ec.SECP256R1()
@@ -33,6 +36,16 @@ _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC6325
 def key_id(public: bytes) -> bytes:
     """Return the 8-byte id of a public key."""
     return hashlib.sha256(public).digest()[:KEY_ID_BYTES]
+
+
+def radio_name(public: bytes) -> str:
+    """Return a car's Bluetooth name: ``AmiBox-`` and the first four hexadecimal digits, upper case, of V's key id.
+
+    Box and commune both work it out from the box's identity V (33 bytes): the phone finds its car by what the commune
+    told it. A hint for finding, no proof: one name in 65,536 is the same, and anybody can send it. It tells no number
+    plate and no place.
+    """
+    return f"{RADIO_PREFIX}{key_id(public)[:RADIO_BYTES].hex().upper()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -22,17 +21,18 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from cloud_sync.carrier_settings import Outgoing
 from cloud_sync.documents import Refused
 from cloud_sync.endpoint import lists, tables, views
-from cloud_sync.endpoint.authority import Authority, AuthorityError
+from cloud_sync.endpoint.authority import Authority
+from cloud_sync.endpoint.courier import body_max_bytes, phone_routes
+from cloud_sync.endpoint.grants import Grants, booking_id, card_values, rights_of
 from cloud_sync.endpoint.ingest import Ingest
-from cloud_sync.endpoint.messages import Box, ListRow
+from cloud_sync.endpoint.link import Link, publish_list
+from cloud_sync.endpoint.messages import Box
 from cloud_sync.endpoint.models import (
     Booking,
     BookingIn,
     BookingMade,
-    CardIn,
     EndpointStatus,
     Rental,
     RouteTrack,
@@ -43,8 +43,6 @@ from cloud_sync.endpoint.models import (
     VehicleId,
 )
 from cloud_sync.endpoint.store import Store
-from cloud_sync.wire import Topic, build_topic
-from onboard.core.grants import Rights
 
 PAGES = Path(__file__).parent / "pages"
 BODY_MAX_BYTES = 64 * 1024
@@ -57,26 +55,6 @@ HEADERS = {
 
 After = Annotated[int, Query(ge=0, le=2**62)]
 Limit = Annotated[int, Query(ge=1, le=views.ROWS_MAX)]
-
-
-class Link(Protocol):
-    """The endpoint's way to the broker, as the pages need it."""
-
-    trouble: str
-
-    @property
-    def connected(self) -> bool:
-        """Whether messages can go out."""
-        ...
-
-    @property
-    def counts(self) -> Counter[str]:
-        """What the carrier counted."""
-        ...
-
-    def publish(self, message: Outgoing) -> bool:
-        """Send a message if connected."""
-        ...
 
 
 def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; settings of the whole page)
@@ -98,8 +76,9 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "0")
         chunked = "transfer-encoding" in request.headers
-        if chunked or not length.isascii() or not length.isdigit() or int(length) > BODY_MAX_BYTES:
-            return Response(f"at most {BODY_MAX_BYTES} bytes, their number announced", status_code=413)
+        most = body_max_bytes(request.method, request.url.path) or BODY_MAX_BYTES
+        if chunked or not length.isascii() or not length.isdigit() or int(length) > most:
+            return Response(f"at most {most} bytes, their number announced", status_code=413)
         answer = await call_next(request)
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
@@ -110,9 +89,6 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
         if box is None:
             raise HTTPException(404, f"no vehicle {vehicle}")
         return box
-
-    def publish(row: ListRow) -> bool:
-        return link.publish(Outgoing(build_topic(row.vehicle, Topic.LIST), row.document, retain=True))
 
     @app.get("/api/v1/vehicles")
     def get_vehicles() -> list[Vehicle]:
@@ -173,23 +149,23 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
                 row = lists.issue_within(db, authority, box, now_s, horizon_days)
         except Refused as refused:
             raise HTTPException(409, f"no list can hold this booking ({refused}); nothing was changed") from refused
-        return BookingMade(id=values["id"].hex(), version=row.version, published=publish(row))
+        return BookingMade(id=values["id"].hex(), version=row.version, published=publish_list(link, row))
 
     @app.delete("/api/v1/bookings/{booking}")
     def delete_booking(booking: str) -> BookingMade:
         table = tables.bookings
         now_s = int(now())
+        wanted = table.c.id == booking_id(booking)
         try:
-            wanted = table.c.id == bytes.fromhex(booking)
-        except ValueError as error:
-            raise HTTPException(404, "no such booking") from error
-        with store.write() as db:
-            vehicle = db.scalar(select(table.c.vehicle).where(wanted))
-            if vehicle is None:
-                raise HTTPException(404, "no such booking")
-            db.execute(update(table).where(wanted, table.c.cancelled_s.is_(None)).values(cancelled_s=now_s))
-            row = lists.issue_within(db, authority, known(vehicle), now_s, horizon_days)
-        return BookingMade(id=booking, version=row.version, published=publish(row))
+            with store.write() as db:
+                vehicle = db.scalar(select(table.c.vehicle).where(wanted))
+                if vehicle is None:
+                    raise HTTPException(404, "no such booking")
+                db.execute(update(table).where(wanted, table.c.cancelled_s.is_(None)).values(cancelled_s=now_s))
+                row = lists.issue_within(db, authority, known(vehicle), now_s, horizon_days)
+        except Refused as refused:
+            raise HTTPException(409, f"no list of the car can be made ({refused}); nothing was changed") from refused
+        return BookingMade(id=booking, version=row.version, published=publish_list(link, row))
 
     @app.get("/api/v1/status")
     def get_status() -> EndpointStatus:
@@ -220,22 +196,14 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
     def get_page() -> FileResponse:
         return FileResponse(PAGES / "index.html", media_type="text/html; charset=utf-8")
 
+    # A log-in goes before each of these as a dependency: the town hall's people here, the drivers there.
+    app.include_router(Grants(store, authority, link, horizon_days=horizon_days, now=now).routes())
+    app.include_router(phone_routes(store, authority, ingest, link, horizon_days=horizon_days, now=now))
     app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
     return app
 
 
-def _card(card: CardIn, vehicle: str, authority: Authority) -> dict[str, str | None]:
-    try:
-        ref = card.ref or authority.card_ref(vehicle, bytes.fromhex(card.uid or "")).hex()
-    except AuthorityError as error:
-        raise HTTPException(422, str(error)) from error
-    return {"ref": ref, "assurance": card.assurance.value, "key": card.key}
-
-
 def _booking_values(booking: BookingIn, authority: Authority, now_s: int) -> dict[str, Any]:
-    rights = Rights.NONE
-    for word in booking.rights:
-        rights |= Rights[word.upper()]
     return {
         "id": secrets.token_bytes(16),
         "vehicle": booking.vehicle,
@@ -246,8 +214,8 @@ def _booking_values(booking: BookingIn, authority: Authority, now_s: int) -> dic
         "kind": booking.kind.value,
         "driver": bytes.fromhex(booking.driver) if booking.driver else secrets.token_bytes(8),
         "phone_keys": json.dumps(booking.phone_keys),
-        "cards": json.dumps([_card(card, booking.vehicle, authority) for card in booking.cards]),
-        "rights": int(rights),
+        "cards": json.dumps(card_values(booking.cards, booking.vehicle, authority)),
+        "rights": int(rights_of(booking.rights)),
         "trace": booking.trace,
         "created_s": now_s,
         "cancelled_s": None,

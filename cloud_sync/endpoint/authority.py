@@ -28,6 +28,7 @@ from cloud_sync.documents import (
     decode_key_set,
     encode_ack,
     encode_key_set,
+    encode_pass,
     encode_resend,
     encode_reservation_list,
     encode_time_proof,
@@ -35,7 +36,7 @@ from cloud_sync.documents import (
 from cloud_sync.documents.schema import vehicle_id
 from cloud_sync.endpoint.messages import Box
 from cloud_sync.provisioning import CARD_KEY_BYTES, Provisioning, write_provisioning, write_secret
-from onboard.core.grants import ReservationList
+from onboard.core.grants import Pass, ReservationList
 
 ROLES: Final = {
     "lists": (DocumentType.RESERVATION_LIST, DocumentType.PASS),
@@ -140,6 +141,10 @@ class Authority:
     def sign_list(self, listed: ReservationList, box: Box) -> bytes:
         """Sign a list and seal it to its box; ``Refused`` if the box would refuse it."""
         return encode_reservation_list(listed, self._signers["lists"], box.agreement_public)
+
+    def sign_pass(self, grant: Pass) -> bytes:
+        """Sign a pass; ``Refused`` if a box would refuse it."""
+        return encode_pass(grant, self._signers["lists"])
 
     def sign_ack(self, ack: Ack) -> bytes:
         """Sign an acknowledgement. Only after the commit."""

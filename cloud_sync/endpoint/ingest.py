@@ -1,8 +1,8 @@
 """What the boxes send: verified, committed, and only then acknowledged.
 
 ``Ingest`` is the pure half: a topic and bytes go in with the time, messages to send come out. ``Consumer`` is the thin
-edge on the broker. A message may come twice, late, damaged or from a stranger; each refusal is counted by its reason
-and changes nothing else.
+edge on the broker; ``courier`` is the other way in, by a driver's phone. A message may come twice, late, damaged or
+from a stranger; each refusal is counted by its reason and changes nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cloud_sync.documents import (
 )
 from cloud_sync.endpoint import lists
 from cloud_sync.endpoint.authority import Authority
-from cloud_sync.endpoint.messages import Box, StatusResult
+from cloud_sync.endpoint.messages import Box, Outcome, StatusResult
 from cloud_sync.endpoint.store import Store
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic, check_payload, cloud_subscriptions, parse_topic
 
@@ -43,12 +43,15 @@ REFRESH_EVERY_S: Final = 3600.0
 
 RESTART_S: Final = 1.0
 
+TAKEN: Final = "taken"
+"""The word for a message that counts, now or since it came before; every other word is a refusal's."""
+
 QUEUE_MAX: Final = 20_000
 """Messages waiting for the broker: two retained ones for each of some thousand cars."""
 
 
 class Ingest:
-    """Takes messages of every car. One thread at a time. ``counts``: refusals by reason, and what was taken."""
+    """Takes messages of every car, from any thread; they take turns. ``refused``: by reason; ``counts``: all else."""
 
     def __init__(self, store: Store, authority: Authority, horizon_days: int = lists.HORIZON_DAYS) -> None:
         self.counts: Counter[str] = Counter()
@@ -56,6 +59,12 @@ class Ingest:
         self._store = store
         self._authority = authority
         self._horizon_days = horizon_days
+        self._turn = threading.Lock()
+
+    def count(self, word: str) -> None:
+        """Count something that happened beside a message."""
+        with self._turn:
+            self.counts[word] += 1
 
     def greeting(self, now_s: float) -> list[Outgoing]:
         """Return what every car must find at the broker: the key set and its list, both retained."""
@@ -66,7 +75,8 @@ class Ingest:
                 messages.append(self._list(box, now_s))
             except Refused as refused:
                 # One car's bookings that fit no list must not keep the others from theirs.
-                self.refused[f"own_list_{refused.reason.word}"] += 1
+                with self._turn:
+                    self.refused[f"own_list_{refused.reason.word}"] += 1
         return messages
 
     def handle(self, topic: str, payload: bytes, now_s: float) -> list[Outgoing]:
@@ -74,31 +84,37 @@ class Ingest:
 
         An SQLAlchemyError passes: nothing was stored and nothing may be acknowledged; the box sends again.
         """
-        try:
-            vehicle, channel = parse_topic(topic)
-            check_payload(payload)
-            box = self._store.box(vehicle)
-            if box is None:
-                self.refused["unknown_vehicle"] += 1
-                return []
-            if channel is Topic.BATCH:
-                return self._batch(box, payload, now_s)
-            if channel is Topic.STATUS:
-                return self._status(box, payload, now_s)
-            raise Refused(Reason.BAD_TOPIC, "a downward topic")  # noqa: TRY301  (counted with its like, right below)
-        except Refused as refused:
-            self.refused[refused.reason.word] += 1
-            return []
+        return list(self.take(topic, payload, now_s).messages)
 
-    def _batch(self, box: Box, payload: bytes, now_s: float) -> list[Outgoing]:
+    def take(self, topic: str, payload: bytes, now_s: float) -> Outcome:
+        """Do as ``handle`` and say what became of the message. A message that came before is ``taken`` once more."""
+        with self._turn:
+            try:
+                vehicle, channel = parse_topic(topic)
+                check_payload(payload)
+                box = self._store.box(vehicle)
+                if box is None:
+                    return self._refuse("unknown_vehicle")
+                if channel is Topic.BATCH:
+                    return self._batch(box, payload, now_s)
+                if channel is Topic.STATUS:
+                    return self._status(box, payload, now_s)
+                return self._refuse(Reason.BAD_TOPIC.word)
+            except Refused as refused:
+                return self._refuse(refused.reason.word)
+
+    def _refuse(self, word: str, store_id: bytes | None = None) -> Outcome:
+        self.refused[word] += 1
+        return Outcome(word, store_id=store_id)
+
+    def _batch(self, box: Box, payload: bytes, now_s: float) -> Outcome:
         batch = self._authority.open_batch(payload, box)
         taken = self._store.take_batch(batch, now_s)
         self.counts["batches"] += 1
         self.counts["rows_new"] += taken.new
         self.counts["rows_again"] += 0 if taken.alarm else len(batch.rows) - taken.new
         if taken.alarm:
-            self.refused["log_forked"] += 1
-            return []
+            return self._refuse("log_forked", batch.store_id)
         messages = []
         if taken.place.up_to_seq > 0:
             ack = Ack(box.vehicle, batch.store_id, taken.place.up_to_seq, taken.place.digest)
@@ -107,19 +123,18 @@ class Ingest:
             self.counts["resends"] += 1
             resend = Resend(box.vehicle, batch.store_id, taken.resend_from)
             messages.append(_to(box, Topic.RESEND, self._authority.sign_resend(resend)))
-        return messages
+        return Outcome(TAKEN, tuple(messages), batch.store_id)
 
-    def _status(self, box: Box, payload: bytes, now_s: float) -> list[Outgoing]:
+    def _status(self, box: Box, payload: bytes, now_s: float) -> Outcome:
         if document_type(payload) is DocumentType.OFFLINE:
             offline = decode_offline(payload, box.signing_public, box.vehicle)
             self.counts[f"offline_{self._store.take_offline(box.vehicle, offline.boot_epoch).value}"] += 1
-            return []
+            return Outcome(TAKEN)
         status = decode_status(payload, box.signing_public, box.vehicle)
         if self._store.take_status(status, now_s) is StatusResult.STALE:
-            self.refused["stale_status"] += 1
-            return []
+            return self._refuse("stale_status")
         self.counts["statuses"] += 1
-        return self._answer(box, status, now_s)
+        return Outcome(TAKEN, tuple(self._answer(box, status, now_s)))
 
     def _answer(self, box: Box, status: Status, now_s: float) -> list[Outgoing]:
         """Bring the box up to date where its status shows that it isn't: a broker may lose what it retained."""
@@ -192,7 +207,7 @@ class Consumer:
                 self._carrier.run(self._beat, self._stop)
             except Exception as error:
                 log.exception("the broker's messages could not be served; trying again")
-                self.ingest.counts["consumer_failed"] += 1
+                self.ingest.count("consumer_failed")
                 self.trouble = f"{type(error).__name__} while serving a message. Look at the log; it goes on by itself."
                 self._stop.wait(RESTART_S)
 
@@ -216,7 +231,7 @@ class Consumer:
             self.trouble = ""
         except SQLAlchemyError as error:
             # Nothing was committed and nothing acknowledged: the boxes send again. The trouble shows at /status.
-            self.ingest.counts["database_failed"] += 1
+            self.ingest.count("database_failed")
             self.trouble = f"database: {error.__class__.__name__}. Look at its disk; nothing is acknowledged meanwhile."
 
 

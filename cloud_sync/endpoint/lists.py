@@ -1,4 +1,7 @@
-"""Reservation lists: one car's bookings as a full snapshot, signed, sealed to its box, its version only grows."""
+"""Reservation lists: one car's bookings, staff and revocations as a full snapshot, signed, sealed to its box.
+
+A version only grows. A pass made with version ``g`` says nothing any more once its box holds a list of ``g`` or above.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,17 @@ from cloud_sync.documents import Reason, Refused
 from cloud_sync.endpoint import tables
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.messages import Box, ListRow
-from cloud_sync.endpoint.store import Store, note_alarm, save_list
-from onboard.core.grants import Assurance, BookingKind, CardGrant, Reservation, ReservationList, Rights
+from cloud_sync.endpoint.store import Store, last_list, note_alarm, save_list
+from onboard.core.grants import (
+    Assurance,
+    BookingKind,
+    CardGrant,
+    Reservation,
+    ReservationList,
+    Revocation,
+    Rights,
+    StaffGrant,
+)
 
 DAY_S: Final = 86_400
 HORIZON_DAYS: Final = 14
@@ -35,7 +47,10 @@ def issue(store: Store, authority: Authority, box: Box, now_s: int, horizon_days
 
 
 def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, horizon_days: int) -> ListRow:
-    """Make a new list in the transaction that changed a booking. One too large gets a nearer horizon."""
+    """Make a new list in the transaction that changed what it says. One too large gets a nearer horizon.
+
+    ``Refused``: staff, revocations and one day's bookings are more than a document holds. Nothing is left out for room.
+    """
     version = _next_version(db, box.vehicle, now_s)
     horizon_s = horizon_days * DAY_S
     while True:
@@ -45,6 +60,8 @@ def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, hor
             issued_at_s=now_s,
             horizon_end_s=now_s + horizon_s,
             reservations=_reservations(db, box.vehicle, now_s, now_s + horizon_s),
+            staff=_staff(db, box.vehicle, now_s),
+            revoked=_revoked(db, box.vehicle, now_s, now_s + horizon_s),
         )
         try:
             row = ListRow(box.vehicle, version, now_s, authority.sign_list(listed, box))
@@ -57,14 +74,36 @@ def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, hor
         return row
 
 
-def current(store: Store, authority: Authority, box: Box, now_s: int, horizon_days: int = HORIZON_DAYS) -> ListRow:
-    """Return the list that holds, issued anew where there is none, it is old, or the box holds a higher version."""
-    row = store.last_list(box.vehicle)
+def current(
+    store: Store, authority: Authority, box: Box, now_s: int, horizon_days: int = HORIZON_DAYS, *, heard: int = 0
+) -> ListRow:
+    """Return the list that holds, issued anew where there is none, it is old, or the box holds a higher version.
+
+    ``heard``: the version that somebody says the box holds, as a phone does. Nobody signed it, so it counts only below
+    the clock: a restored cloud goes above its box, and a liar brings about one list a second, no version of the future.
+    """
     with store.read() as db:
-        reported = reported_version(db, box.vehicle)
-    if row is None or not 0 <= now_s - row.issued_s < REFRESH_S or row.version < reported <= now_s + AHEAD_MAX_S:
-        return issue(store, authority, box, now_s, horizon_days)
-    return row
+        row = last_list(db, box.vehicle)
+        if row is not None and _holds(db, row, now_s, heard):
+            return row
+    with store.write() as db:
+        return current_within(db, authority, box, now_s, horizon_days, heard=heard)
+
+
+def current_within(
+    db: Connection, authority: Authority, box: Box, now_s: int, horizon_days: int, *, heard: int = 0
+) -> ListRow:
+    """Do as ``current`` in a transaction that is under way."""
+    row = last_list(db, box.vehicle)
+    if row is not None and _holds(db, row, now_s, heard):
+        return row
+    return issue_within(db, authority, box, now_s, horizon_days)
+
+
+def _holds(db: Connection, row: ListRow, now_s: int, heard: int) -> bool:
+    fresh = 0 <= now_s - row.issued_s < REFRESH_S
+    reported = reported_version(db, row.vehicle)
+    return fresh and not row.version < reported <= now_s + AHEAD_MAX_S and not row.version < heard < now_s
 
 
 def reported_version(db: Connection, vehicle: str) -> int:
@@ -98,15 +137,65 @@ def _reservations(db: Connection, vehicle: str, now_s: int, horizon_end_s: int) 
     return tuple(_reservation(row) for row in rows)
 
 
-def _reservation(row: Row[Any]) -> Reservation:
-    cards = tuple(
+def _staff(db: Connection, vehicle: str, now_s: int) -> tuple[StaffGrant, ...]:
+    table = tables.staff
+    wanted = select(table).where(table.c.vehicle.in_((vehicle, tables.EVERY_CAR)), table.c.not_after_s >= now_s)
+    return tuple(
+        StaffGrant(row.id, row.not_after_s, _keys(row.phone_keys), _cards(row.cards), Rights(row.rights))
+        for row in db.execute(wanted.order_by(table.c.id, table.c.vehicle))
+    )
+
+
+def _revoked(db: Connection, vehicle: str, now_s: int, horizon_end_s: int) -> tuple[Revocation, ...]:
+    """Return what the commune took back here, and the passes that the list's silence does not end."""
+    table = tables.revocations
+    here = table.c.vehicle.in_((vehicle, tables.EVERY_CAR))
+    said = select(table.c.what, func.max(table.c.until_s).label("until_s")).where(here, table.c.until_s >= now_s)
+    until_s: dict[str, int] = {row.what: row.until_s for row in db.execute(said.group_by(table.c.what))}
+    passes, bookings = tables.passes, tables.bookings
+    # A booking missing from a list is cancelled only if it starts before the list's horizon. A horizon of a day or less
+    # (a full list has one) ends before some passes do: those are named.
+    unheard = (
+        select(passes.c.id, passes.c.expires_s)
+        .join(bookings, passes.c.booking == bookings.c.id)
+        .where(
+            bookings.c.vehicle == vehicle,
+            bookings.c.cancelled_s.is_not(None),
+            bookings.c.start_s >= horizon_end_s,
+            bookings.c.start_s < passes.c.expires_s + DAY_S,  # boxes let drivers in somewhat early; never a day
+            passes.c.expires_s >= now_s,
+        )
+    )
+    for row in db.execute(unheard):
+        until_s[row.id.hex()] = max(row.expires_s, until_s.get(row.id.hex(), 0))
+    return tuple(Revocation(bytes.fromhex(what), until_s[what]) for what in sorted(until_s))
+
+
+def revoked_until_s(db: Connection, vehicle: str, what: bytes, now_s: int) -> int | None:
+    """Return until when a phone key, card reference or pass is taken back at a car; None if it is not."""
+    table = tables.revocations
+    here = table.c.vehicle.in_((vehicle, tables.EVERY_CAR))
+    wanted = select(func.max(table.c.until_s)).where(table.c.what == what.hex(), here, table.c.until_s >= now_s)
+    found: int | None = db.scalar(wanted)
+    return found
+
+
+def _keys(text: str) -> tuple[bytes, ...]:
+    return tuple(bytes.fromhex(key) for key in json.loads(text))
+
+
+def _cards(text: str) -> tuple[CardGrant, ...]:
+    return tuple(
         CardGrant(
             bytes.fromhex(card["ref"]),
             Assurance(card["assurance"]),
             bytes.fromhex(card["key"]) if card["key"] else None,
         )
-        for card in json.loads(row.cards)
+        for card in json.loads(text)
     )
+
+
+def _reservation(row: Row[Any]) -> Reservation:
     return Reservation(
         id=row.id,
         start_s=row.start_s,
@@ -115,8 +204,8 @@ def _reservation(row: Row[Any]) -> Reservation:
         dropoff=row.dropoff,
         kind=BookingKind(row.kind),
         driver=row.driver,
-        phone_keys=tuple(bytes.fromhex(key) for key in json.loads(row.phone_keys)),
-        cards=cards,
+        phone_keys=_keys(row.phone_keys),
+        cards=_cards(row.cards),
         rights=Rights(row.rights),
         trace=row.trace,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from cloud_sync.carrier_settings import Outgoing
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -41,6 +43,18 @@ class ListRow:
     version: int
     issued_s: int
     document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one message from a box: ``taken``, or the word of its refusal; what to send, in order.
+
+    ``store_id``: whose rows it brought, if it was a box's batch.
+    """
+
+    word: str
+    messages: tuple[Outgoing, ...] = ()
+    store_id: bytes | None = None
 
 
 class StatusResult(Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -11,7 +11,10 @@ from onboard.core.grants import Assurance, BookingKind
 VehicleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 StationId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 PhoneKey = Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-f]{64}$")]
+PassId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Second = Annotated[int, Field(ge=0, le=2**40)]
+
+BOOKING_MAX_S: Final = 30 * 86_400
 
 
 class Strict(BaseModel):
@@ -173,7 +176,7 @@ class BookingIn(Strict):
     @model_validator(mode="after")
     def a_window(self) -> Self:
         """Refuse an empty window, and a one-way booking without a place to go."""
-        if not self.start_s < self.end_s <= self.start_s + 30 * 86_400:
+        if not self.start_s < self.end_s <= self.start_s + BOOKING_MAX_S:
             raise ValueError("end_s must lie after start_s, by at most 30 days")
         if (self.kind is BookingKind.ONE_WAY) != (self.dropoff is not None and self.dropoff != self.pickup):
             raise ValueError("a one_way booking has another dropoff; a loop has none")
@@ -186,6 +189,72 @@ class BookingMade(Strict):
     id: str
     version: int
     published: bool
+
+
+class BookingChange(Strict):
+    """A new end of a booking, later or earlier."""
+
+    end_s: Second
+
+
+class StaffIn(Strict):
+    """A member of staff: nothing after ``not_after_s``; one in the past takes the entry back.
+
+    ``id`` None: a new person. The same ``id`` and ``vehicle`` again replaces the entry. ``vehicle`` None: every car,
+    also one added later. A card is one car's (each box knows it by another reference), so cards want a ``vehicle``.
+    """
+
+    id: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){8,16}$")] | None = None
+    vehicle: VehicleId | None = None
+    not_after_s: Second
+    phone_keys: Annotated[list[PhoneKey], Field(max_length=8)] = []
+    cards: Annotated[list[CardIn], Field(max_length=8)] = []
+    rights: Annotated[list[Literal["door", "drive", "service"]], Field(min_length=1, max_length=3)]
+
+    @model_validator(mode="after")
+    def a_key(self) -> Self:
+        """Refuse a person who could open nothing, and a card at every car."""
+        if not self.phone_keys and not self.cards:
+            raise ValueError("a phone key or a card is wanted")
+        if self.cards and self.vehicle is None:
+            raise ValueError("a card is one car's: name the vehicle, and give the same id again for another one")
+        return self
+
+
+class RevocationIn(Strict):
+    """What opens nothing until ``until_s``: one of ``phone_key``, ``pass`` (its id), ``what`` (these, or a card's ref).
+
+    ``vehicle`` None: every car, also one added later; for a ``pass`` its own car. The same again sets ``until_s`` anew;
+    choose it past the end of every booking and rental that the thing could open.
+    """
+
+    what: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16}|0[23][0-9a-f]{64})$")] | None = None
+    pass_id: Annotated[PassId | None, Field(alias="pass")] = None
+    phone_key: PhoneKey | None = None
+    vehicle: VehicleId | None = None
+    until_s: Second
+
+    @model_validator(mode="after")
+    def one_thing(self) -> Self:
+        """Refuse none and two."""
+        if sum(given is not None for given in (self.what, self.pass_id, self.phone_key)) != 1:
+            raise ValueError("one of what, pass and phone_key is wanted")
+        return self
+
+
+class ListMade(Strict):
+    """A car's new list, and whether it went to the broker at once; else at the next connection, or by a phone."""
+
+    vehicle: str
+    version: int
+    published: bool
+
+
+class GrantMade(Strict):
+    """What was given or taken back (hexadecimal), and the lists that say so: one for each car that it concerns."""
+
+    id: str
+    lists: list[ListMade]
 
 
 class Booking(Strict):

@@ -30,6 +30,8 @@ ALARMS_MAX: Final = 10_000
 LISTS_KEPT: Final = 50
 BOOTS_KEPT: Final = 1000
 
+_SCHEMA: Final = str(tables.SCHEMA_VERSION)
+
 
 class StoreError(Exception):
     """The database can't be used; the text says why and what to do."""
@@ -44,15 +46,17 @@ class Store:
     """All tables behind one engine. Safe to use from several threads; writes take turns."""
 
     def __init__(self, url: str) -> None:
-        """Open the database at an SQLAlchemy URL and make its tables. StoreError if a newer version wrote it."""
+        """Open the database at an SQLAlchemy URL; make the tables it lacks. StoreError if a newer version wrote it."""
         self._engine = _engine(url)
         self._turn = threading.Lock()
         with self.write() as db:
             tables.METADATA.create_all(db)
             version = db.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
             if version is None:
-                db.execute(insert(tables.meta).values(key="schema", value=str(tables.SCHEMA_VERSION)))
-            elif version != str(tables.SCHEMA_VERSION):
+                db.execute(insert(tables.meta).values(key="schema", value=_SCHEMA))
+            elif version in tables.ONLY_NEW_TABLES_SINCE:
+                db.execute(update(tables.meta).where(tables.meta.c.key == "schema").values(value=_SCHEMA))
+            elif version != _SCHEMA:
                 raise StoreError(
                     f"the database has schema {version}, this version knows {tables.SCHEMA_VERSION}: install the one "
                     "that wrote it. Nothing was changed."
@@ -157,12 +161,37 @@ class Store:
 
     def last_list(self, vehicle: str) -> ListRow | None:
         """Return the newest reservation list of a car."""
-        table = tables.lists
         with self.read() as db:
-            row = db.execute(
-                select(table).where(table.c.vehicle == vehicle).order_by(table.c.version.desc()).limit(1)
-            ).one_or_none()
-        return None if row is None else ListRow(row.vehicle, row.version, row.issued_s, row.document)
+            return last_list(db, vehicle)
+
+
+def last_list(db: Connection, vehicle: str) -> ListRow | None:
+    """Return the newest reservation list of a car, as the transaction sees it."""
+    table = tables.lists
+    row = db.execute(
+        select(table).where(table.c.vehicle == vehicle).order_by(table.c.version.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else ListRow(row.vehicle, row.version, row.issued_s, row.document)
+
+
+def log_place(db: Connection, vehicle: str, store_id: bytes) -> tuple[LogPlace, bool]:
+    """Return how far a box's log is held without a gap, and whether rows beyond that are held: then some are missing.
+
+    A log that nothing is held of stands at 0.
+    """
+    table = tables.logs
+    row = db.execute(select(table).where(table.c.vehicle == vehicle, table.c.store_id == store_id)).one_or_none()
+    if row is None:
+        return LogPlace(0, GENESIS), False
+    return LogPlace(row.up_to_seq, row.digest), row.highest_seq > row.up_to_seq
+
+
+def newest_store(db: Connection, vehicle: str) -> bytes | None:
+    """Return the store whose acknowledged end came last; None while nothing of the car can be acknowledged."""
+    log, events = tables.logs, tables.events
+    same = (events.c.vehicle == log.c.vehicle) & (events.c.store_id == log.c.store_id)
+    ends = select(log.c.store_id).join(events, same & (events.c.seq == log.c.up_to_seq))
+    return db.scalar(ends.where(log.c.vehicle == vehicle).order_by(events.c.id.desc()).limit(1))
 
 
 def save_list(db: Connection, row: ListRow) -> None:

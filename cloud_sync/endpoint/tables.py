@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -24,7 +25,14 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""2: passes, staff, revocations. A version that knows none of them would issue lists that take nothing back."""
+
+ONLY_NEW_TABLES_SINCE: Final = frozenset({"1"})
+"""Schemas that become the present one when the tables they lack are made."""
+
+EVERY_CAR: Final = ""
+"""Stands for a vehicle where a grant or a revocation counts at every car, also at one that is added later."""
 
 METADATA: Final = MetaData()
 
@@ -198,6 +206,39 @@ bookings = Table(
     Column("created_s", BigInteger, nullable=False),
     Column("cancelled_s", BigInteger),
     ForeignKeyConstraint(["vehicle"], ["boxes.vehicle"]),
+)
+
+passes = Table(  # what was issued to phones and may still open: so that one can be named and taken back
+    "passes",
+    METADATA,
+    Column("id", LargeBinary(8), primary_key=True),  # cti
+    Column("vehicle", String(32), nullable=False),
+    Column("booking", LargeBinary(16), nullable=False),
+    Column("phone_key", LargeBinary(33), nullable=False),
+    Column("version", BigInteger, nullable=False),  # g
+    Column("issued_s", BigInteger, nullable=False),
+    Column("expires_s", BigInteger, nullable=False),
+    ForeignKeyConstraint(["booking"], ["bookings.id"]),
+    Index("passes_booking", "booking"),
+)
+
+staff = Table(
+    "staff",
+    METADATA,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("vehicle", String(32), primary_key=True),  # or EVERY_CAR
+    Column("not_after_s", BigInteger, nullable=False),
+    Column("phone_keys", Text, nullable=False),  # JSON: hexadecimal strings
+    Column("cards", Text, nullable=False),  # JSON: {ref, assurance, key}
+    Column("rights", Integer, nullable=False),
+)
+
+revocations = Table(
+    "revocations",
+    METADATA,
+    Column("what", String(66), primary_key=True),  # hexadecimal: a pass id or card reference, or a phone key
+    Column("vehicle", String(32), primary_key=True),  # or EVERY_CAR
+    Column("until_s", BigInteger, nullable=False),
 )
 
 alarms = Table(  # what a person must look at; a message that comes twice makes one row
