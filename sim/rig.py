@@ -27,7 +27,7 @@ STATE: Final = "/var/lib/amibox"
 READY_S: Final = 120.0
 """Longest wait for the service to be ready. By emulation Python is ten times slower than on a PC."""
 CAR_UNIT: Final = "rig-car"
-PLAYED: Final = {"tap": "card", "remove_card": "card", "gps": "gps"}
+PLAYED: Final = {"tap": "card", "gps": "gps"}
 """What can be asked of the car only where it plays this part."""
 
 ASK_S: Final = 20.0

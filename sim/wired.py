@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -40,6 +41,8 @@ TURN_S: Final = 0.03
 LINE_MAX: Final = 4096
 RETRY_S: Final = 1.0
 STROKE_S: Final = 0.04
+TAP_S: Final = 2.0
+"""A card is held so long. Shorter than what makes it count anew, however slowly this machine goes."""
 BACKLOG_MAX: Final = 1024
 KEPT: Final = ("at_m", "odometer_m", "soc_pct", "plugged")
 """What the car itself keeps over a power cut, besides its latch."""
@@ -94,6 +97,7 @@ class WiredCar:
         self.ami.plug(is_in=True)
         self.chip = SimulatedPn532()
         self.moments: dict[str, float] = {}
+        self._tap_ends_s = math.inf
         self._stopping = False
         self._second = 0
         bus, gpio = rig["can"], rig["gpio"]
@@ -119,6 +123,8 @@ class WiredCar:
         """Let time pass until ``stop``."""
         due_s = 0.0
         while not self._stopping:
+            if real_boot_s() >= self._tap_ends_s:
+                self._remove_card()
             if real_boot_s() >= due_s:
                 due_s = real_boot_s() + TURN_S
                 self._turn()
@@ -185,6 +191,7 @@ class WiredCar:
 
     def _remove_card(self) -> None:
         self.chip.remove()
+        self._tap_ends_s = math.inf
         self.moments["removed"] = real_boot_s()
 
     def _switch_off(self) -> None:
@@ -249,7 +256,6 @@ class WiredCar:
     def _do(self, what: str, request: dict[str, Any]) -> None:
         words: dict[str, Callable[[], None]] = {
             "status": lambda: None,
-            "remove_card": self._remove_card,
             "open_door": self._door.open_door,
             "shut_door": self._door.shut_door,
             "press_button": self._door.press_button,
@@ -263,6 +269,7 @@ class WiredCar:
             case "tap":
                 self.chip.present(str(request["uid"]))
                 self.moments["tapped"] = real_boot_s()
+                self._tap_ends_s = real_boot_s() + TAP_S
             case "drive":
                 self.ami.drive(float(request["to_m"]))
             case "plug":

@@ -62,12 +62,14 @@ def tap(rig: Rig, outcome: str, card: str = CARDS[0]) -> float:
     rig.until("a card to count as a new tap", lambda: _rested_s(rig) > AGAIN_S)
     tapped_s = rig.car("tap", uid=card)["moments"]["tapped"]
     rig.until(f"the door {outcome}", lambda: rig.car("status")["moments"].get(outcome, 0.0) > tapped_s)
-    return float(rig.car("remove_card")["moments"][outcome]) - float(tapped_s)
+    return float(rig.car("status")["moments"][outcome]) - float(tapped_s)
 
 
 def _rested_s(rig: Rig) -> float:
+    """Return how long no card has been at the reader."""
     truth = rig.car("status")
-    return float(truth["boot_s"]) - float(truth["moments"].get("removed", -AGAIN_S))
+    tapped_s, removed_s = (float(truth["moments"].get(each, -AGAIN_S)) for each in ("tapped", "removed"))
+    return float(truth["boot_s"]) - removed_s if removed_s >= tapped_s else 0.0
 
 
 def drive(rig: Rig, *goals_m: float) -> float:

@@ -19,7 +19,6 @@ def test_a_strangers_card_is_refused_and_written_down(box: Rig) -> None:
     before = box.status()["outbox"]["last_seq"]
     box.car("tap", uid=STRANGER)
     box.until("the refusal in the log", lambda: box.status()["outbox"]["last_seq"] > before)
-    box.car("remove_card")
     truth = box.car("status")
     assert truth["locked"]
     assert truth["pulses"] == []
