@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check ci format-check lint types imports test-system bench-image hil hil-other hil-long format clean
+.PHONY: help setup demo demo-offline test check ci format-check lint types imports test-system bench-image hil hil-other hil-long format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ setup: .venv/.done ## make .venv with every dependency and the amibox command in
 
 demo: setup ## play one whole rental with a simulated car; no network, no root
 	$(BIN)/amibox demo
+
+demo-offline: setup ## a week of a car without network, in seconds
+	$(BIN)/amibox demo-offline
 
 test: setup ## every test that needs neither root nor further programs
 	$(BIN)/pytest -n auto --dist loadfile -m "not system and not hil"

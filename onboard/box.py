@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -113,7 +114,11 @@ class Box:
         kept = opened.kept
         grants = replace(kept.grants, version_floor=max(kept.grants.version_floor, setting.list_floor))
         kept = replace(kept, floor_s=max(kept.floor_s, setting.floor_s), grants=grants)
-        state = State(kept=kept, policy=config.policy, boot_epoch=setting.boot_epoch, software=setting.software)
+        policy = config.policy
+        if setting.uplink is None and setting.carry is None:
+            # Phones come when they come: without a network of its own a car loses none.
+            policy = replace(policy, comms_lost_s=math.inf)
+        state = State(kept=kept, policy=policy, boot_epoch=setting.boot_epoch, software=setting.software)
         self.mail = Mail(
             setting.identity,
             self.store,

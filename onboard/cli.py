@@ -30,6 +30,7 @@ standard error."""
 
 CHILDREN: Final = {
     "demo": "play one whole rental with a simulated car, on this machine alone",
+    "demo-offline": "play a week of a car without network, whose drivers' phones carry everything",
     "replay": "play a CAN and an NMEA recording through a whole box",
     "phone": "be a driver's phone, over this machine's Bluetooth",
 }

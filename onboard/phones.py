@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar, assert_never
@@ -30,6 +31,7 @@ T = TypeVar("T")
 ANSWER_S: Final = 4.5
 """A phone gives up a read that waits much longer."""
 BATCH_ROWS: Final = 50
+REFUSAL_EVERY_S: Final = 1.0
 TIME_REASONS: Final = frozenset(
     {"clock_unproven", "too_early", "too_late", "list_too_old", "other_window", "superseded", "time_proof_wanted"}
 )
@@ -68,6 +70,8 @@ class Phones:
         self._number = 0
         self._batches: dict[str, tuple[int, bytes, int]] = {}
         """By connection: the first row, the document, the last row. Sealing it again would give other bytes."""
+        self._written_s: dict[str, float] = {}
+        """By reason: when a refusal was last told to the core."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -90,7 +94,7 @@ class Phones:
             heard = self._handshake.write(connection, data, self._clock.boot_s(), self._book())
         except GattRefused as refused:
             if refused.code == NOT_UNDERSTOOD:
-                self._post(PhoneRefused("not_understood"))
+                self._write_down("not_understood")
             raise
         if heard is not None:
             self._answered[connection] = asyncio.Event()
@@ -139,7 +143,7 @@ class Phones:
         match heard:
             case Told(status=status, reason=reason):
                 if status == "denied":
-                    self._post(PhoneRefused(reason))
+                    self._write_down(reason)
                 self._run(self._say(connection, heard.ticket, status, reason, heard.offset))
             case Asked():
                 self._number += 1
@@ -152,6 +156,13 @@ class Phones:
             case _:
                 assert_never(heard)
 
+    def _write_down(self, reason: str) -> None:
+        """Tell the core of a refusal; of each kind one a second: a flood must not push a door's report aside."""
+        now_s = self._clock.boot_s()
+        if now_s - self._written_s.get(reason, -math.inf) >= REFUSAL_EVERY_S:
+            self._written_s[reason] = now_s
+            self._post(PhoneRefused(reason))
+
     def _on_reply(self, reply: Reply) -> None:
         connection, ticket = self._requests.pop(reply.request, ("", 0))
         if connection:
@@ -163,7 +174,7 @@ class Phones:
 
     async def _hand_over(self, connection: str, heard: Wanted) -> None:
         state = self._state()
-        from_seq = heard.from_seq or state.kept.outbox.acked_seq + 1
+        from_seq = heard.from_seq or state.sending.acked_seq + 1
         kept = self._batches.get(connection)
         if kept is None or kept[0] != from_seq:
             to_seq = min(from_seq + BATCH_ROWS - 1, state.kept.outbox.last_seq)
@@ -205,7 +216,7 @@ class Phones:
                 door=door_word(state),
                 store_id=outbox.store_id,
                 up_to_seq=outbox.last_seq,
-                acked_seq=outbox.acked_seq,
+                acked_seq=state.sending.acked_seq,
                 list_version=access.list_version(state),
                 key_set_version=keys.version if keys is not None else 0,
                 time_nonce=nonce,

@@ -169,6 +169,11 @@ class Reactor:
         self._stopping = False
         self._step_since_s: float | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether no event waits and no step is under way."""
+        return not self._queue and self._step_since_s is None
+
     def post(self, event: Event) -> None:
         """Take an event from any thread; returns at once. Full: a waiting measurement gives way, else this event."""
         with self._lock:

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     broom.set_defaults(run=lambda args: sweep(args.dir))
 
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments and arguments[0] in ("demo", "replay", "phone"):
+    if arguments and arguments[0] in ("demo", "demo-offline", "replay", "phone"):
         return _play(arguments[0], arguments[1:])
     args = parser.parse_args(arguments)
     if "parent" in args:
@@ -58,6 +58,8 @@ def _play(what: str, arguments: list[str]) -> int:
         die_with(os.getppid())
         if what == "demo":
             from sim.demo import main as play  # noqa: PLC0415 -- see above
+        elif what == "demo-offline":
+            from sim.week_demo import main as play  # noqa: PLC0415 -- see above
         elif what == "phone":
             from sim.phone_cli import main as play  # noqa: PLC0415 -- see above
         else:

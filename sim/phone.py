@@ -6,12 +6,13 @@ to a box in the same process. What it does is what the app on a driver's phone h
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -35,6 +36,9 @@ from cloud_sync.documents.conversation import (
 from onboard.core import gatt as codes
 from onboard.core.gatt import COMMAND, HELLO, RESULT
 
+OUTCOME_LOOKS: Final = 10
+OUTCOME_S: Final = 0.3
+"""Between two looks at the door after it was told to move: three seconds in all, as long as the box tries."""
 BATCHES_MAX: Final = 4
 """In one visit: the driver wants to go."""
 WHOLE_VALUE: Final = 512
@@ -315,8 +319,22 @@ async def visit(gatt: Gatt, wallet: Wallet, wish: Wish, bag: Bag | None = None, 
             else:
                 answer = await talk.say(talk.wish(wish.op))
             trips = talk.round_trips
+    answer = await _outcome(talk, answer)
+    if bag is not None:
         bag.heard, taken = await _take_along(talk, bag, answer)
     return Visit(answer, brought, taken, trips)
+
+
+async def _outcome(talk: Talk, answer: Answer) -> Answer:
+    """Wait a little until the door is as promised, and return the answer with what the contacts say then."""
+    wanted = {"opening": ("unlocked", "open"), "locking": ("locked",)}.get(answer.reason)
+    for _ in range(OUTCOME_LOOKS if wanted else 0):
+        now = await talk.say(talk.wish(Op.STATUS))
+        answer = replace(now, status=answer.status, reason=answer.reason)
+        if now.door in (wanted or ()):
+            break
+        await asyncio.sleep(OUTCOME_S)
+    return answer
 
 
 async def _open(gatt: Gatt, wallet: Wallet, wish: Wish) -> tuple[Talk, Answer]:

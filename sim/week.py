@@ -7,10 +7,9 @@ next. The radio itself is the bench's business.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +20,8 @@ from onboard.core.events import AccessRequested, CardCredential, Intent
 from onboard.core.grants import Assurance
 from sim.phone import Bag, Wallet, visit
 from sim.phone_cloud import HttpCloud
-from sim.week_car import VEHICLE, OfflineCar
-from sim.week_town import MONDAY_S, Town
+from sim.week_car import OfflineCar
+from sim.week_town import MONDAY_S, VEHICLE, Town
 
 HOUR_S: Final = 3600.0
 DAY_S: Final = 86_400.0
@@ -154,7 +153,7 @@ class Week:
                 await who.bag.exchange(HttpCloud(self._town.address))
         return booking
 
-    async def _ride(  # noqa: PLR0913 - a ride has that many sides
+    async def _ride(
         self, who: Driver, booking: str, hour: float, to: str, *, sky: bool = True, network: bool = False
     ) -> None:
         answer = await self._visit(who, Op.UNLOCK, hour, sky=sky, network=network)

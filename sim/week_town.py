@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,9 @@ from cloud_sync.endpoint.store import Store, sqlite_url
 from cloud_sync.provisioning import Provisioning, load_provisioning
 from sim.phone_cloud import HttpCloud
 
-MONDAY_S: Final = 1_798_408_800.0 - 22 * 3600 + 2 * 86_400 - 0.0
+MONDAY_S: Final = datetime(2026, 12, 7).astimezone().timestamp()
+"""Midnight, where this runs."""
+VEHICLE: Final = "ami-1"
 HOUR_S: Final = 3600
 STATIONS: Final = (
     StationInfo(id="bazouges", name="Bazouges-sous-Hédé", latitude=48.2790, longitude=-1.8400),
@@ -92,7 +95,7 @@ class Town:
     async def book(self, start_s: float, pickup: str, dropoff: str, *, phone: bytes = b"", card: bytes = b"") -> str:
         """Book an hour at the town hall; return the booking's id."""
         body: dict[str, Any] = {
-            "vehicle": "ami-1",
+            "vehicle": VEHICLE,
             "start_s": int(start_s),
             "end_s": int(start_s) + HOUR_S,
             "pickup": pickup,

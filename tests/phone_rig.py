@@ -211,7 +211,7 @@ class PhoneRig:
 
     async def quiet(self) -> None:
         """Wait until nothing waits."""
-        while self.box.reactor._queue or self.box.reactor._step_since_s is not None:  # noqa: ASYNC110 - it tells nobody
+        while not self.box.reactor.idle:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.002)
 
     async def at(self, after_t0_s: float, quality: ClockQuality = ClockQuality.GNSS) -> None:
