@@ -61,7 +61,7 @@ types: setup ## mypy, strict
 imports: setup ## who may import whom
 	$(BIN)/lint-imports
 
-test-system: setup ## the tests that need mosquitto, strace, systemd-analyze, sshd and pip's index
+test-system: setup ## the tests that need mosquitto, dbus-daemon, strace, systemd-analyze, sshd and pip's index
 	$(BIN)/pytest -m system
 
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root

@@ -27,7 +27,7 @@ class GnssFault(StrEnum):
 
     NONE = "none"
     NO_FIX = "no_fix"
-    GARBAGE = "garbage"
+    NOT_UNDERSTOOD = "garbage"
     SILENCE = "silence"
 
 
@@ -104,7 +104,7 @@ class SimulatedGnss:
         match self.fault:
             case GnssFault.SILENCE:
                 return
-            case GnssFault.GARBAGE:
+            case GnssFault.NOT_UNDERSTOOD:
                 self.write(self._random.randbytes(GARBAGE_BYTES))
             case GnssFault.NONE | GnssFault.NO_FIX:
                 self.write(sentences(fix, locked=self.fault is GnssFault.NONE))

@@ -13,7 +13,7 @@ RECORDINGS = Path(os.environ.get("AMIBOX_DATA", ROOT.parent / "shared" / "data")
 VERIFICATION = ROOT / "docs" / "verification.md"
 
 SETS = {
-    "system": "real mosquitto, strace, systemd-analyze, OpenSSH and an installed wheel: make test-system",
+    "system": "real mosquitto, dbus-daemon, strace, systemd-analyze, OpenSSH and an installed wheel: make test-system",
     "hil": "a Debian guest with the real kernel and its drivers, or a box with wires: make hil",
 }
 """Markers of the sets that ``make test`` leaves out: what each needs, and the command that runs it."""

@@ -185,7 +185,7 @@ def test_silence_is_told_with_its_remedy_and_ends(bench: Bench) -> None:
 
 def test_a_wrong_baud_rate_is_told_with_its_remedy(bench: Bench) -> None:
     bench.receiver.open()
-    bench.receiver.fault = GnssFault.GARBAGE
+    bench.receiver.fault = GnssFault.NOT_UNDERSTOOD
     bench.start()
     bench.until(bench.faults)
     assert bench.faults()[0].active

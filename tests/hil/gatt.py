@@ -1,9 +1,9 @@
 """A small GATT application on the real bluetoothd, in the shape that the product's will have.
 
-Stands alone: the tests put it on the box and run it there. It offers one service: a phone reads HELLO, writes COMMAND
-and reads RESULT, which is what this phone wrote, backwards. Content goes by reading, never by notification: up to 5.68
-bluetoothd sends those to every phone. It finds the adapter by what it offers, never by name, and registers again
-whenever bluetoothd or the adapter went and came back.
+The tests put it on the box and run it there; of the box's it takes the UUIDs and nothing else. It offers one service: a
+phone reads HELLO, writes COMMAND and reads RESULT, which is what this phone wrote, backwards. Content goes by reading,
+never by notification: up to 5.68 bluetoothd sends those to every phone. It finds the adapter by what it offers, never
+by name, and registers again whenever bluetoothd or the adapter went and came back.
 """
 
 # No postponed annotations: dbus-fast reads them, and stumbles over the string "None".
@@ -16,10 +16,8 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.annotations import DBusBool, DBusBytes, DBusDict, DBusObjectPath, DBusSignature, DBusStr
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
-SERVICE: Final = "6f0a0001-6d42-4c1e-9a51-3a5d1f0c7e10"
-HELLO: Final = "6f0a0002-6d42-4c1e-9a51-3a5d1f0c7e10"
-COMMAND: Final = "6f0a0003-6d42-4c1e-9a51-3a5d1f0c7e10"
-RESULT: Final = "6f0a0004-6d42-4c1e-9a51-3a5d1f0c7e10"
+from onboard.core.gatt import COMMAND, HELLO, RESULT, SERVICE
+
 GREETING: Final = bytes(range(104))
 """As long as the product's."""
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from onboard.core.gatt import COMMAND, HELLO, RESULT, SERVICE
 from sim.rig import PYTHON, Rig
 from tests.hil.driver import tell
-from tests.hil.gatt import COMMAND, GREETING, HELLO, RESULT, SERVICE
+from tests.hil.gatt import GREETING
 
 pytestmark = pytest.mark.needs("played radio")
 
