@@ -123,6 +123,10 @@ class Interlock:
             case _:
                 pass  # everything else says nothing about motion
 
+    def moving(self, at_s: float) -> bool:
+        """Tell whether the car moves, or moved lately, as far as anybody knows at boot time ``at_s``."""
+        return self._motion(at_s) is not None
+
     def permit(self, action: Action, at_s: float, pulse_s: float) -> Denied | None:
         """Tell why a pulse of ``pulse_s`` may not be given at boot time ``at_s``, or None: it may, and it is counted.
 

@@ -17,9 +17,11 @@ from typing import Any, Final
 
 import gpiozero
 
+from cloud_sync.documents import radio_name
 from cloud_sync.provisioning import Provisioning, load_provisioning
 from cloud_sync.uplink import UplinkSettings
 from hw import inspect_can, inspect_nmea
+from hw.ble_server import BleServer, BleSettings
 from hw.can_bus import CanBus, CanSettings
 from hw.can_signals import CarModel
 from hw.card_reader import CardReader, CardReaderSettings
@@ -33,6 +35,7 @@ from onboard.box import Box, Devices, NoDoor, Setting
 from onboard.config import Config, ConfigError, check_devices, load_config
 from onboard.mail import Identity
 from onboard.notify import Notifier
+from onboard.phones import Phones
 from onboard.store import StoreFailed
 
 log = logging.getLogger("amibox")
@@ -66,8 +69,15 @@ def build_devices(
     if config.door is not None and pins is not None:
         door = Door(door_settings(config), clock, interlock, pins)
         workers.append(door)
+    radio = None
+    if config.bluetooth is not None:
+        settings = BleSettings(radio_name(given.agreement.public), config.bluetooth.dbus_address)
+
+        def radio(phones: Phones) -> Any:
+            return BleServer(settings, phones, lambda: interlock.moving(clock.boot_s()))
+
     policy = replace(config.policy, odometer_speed_mps=model.odometer_speed_mps)
-    return replace(config, policy=policy), Devices(door, tuple(workers), (interlock.note,))
+    return replace(config, policy=policy), Devices(door, tuple(workers), (interlock.note,), radio)
 
 
 def door_settings(config: Config) -> DoorSettings:

@@ -19,6 +19,7 @@ from onboard.core.policy import Policy, Station
 
 __all__ = [
     "SECTIONS",
+    "BluetoothConfig",
     "BoxConfig",
     "CanConfig",
     "CarConfig",
@@ -98,6 +99,14 @@ class CardReaderConfig:
 
     port: Port
     baud_rate: Annotated[int, Meta(ge=9600, le=1_288_000, description="bits a second, 9600 to 1288000")] = 115_200
+
+
+@dataclass(frozen=True, slots=True)
+class BluetoothConfig:
+    """``[bluetooth]``: phones come by bluetoothd, whose adapter is found by itself."""
+
+    dbus_address: Text = "unix:path=/run/dbus/system_bus_socket"
+    """The D-Bus where bluetoothd is: the system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +217,7 @@ class Config:
     can: CanConfig | None
     gps: GpsConfig | None
     card_reader: CardReaderConfig | None
+    bluetooth: BluetoothConfig | None
     door: DoorConfig | None
     uplink: UplinkConfig | None
     policy: Policy
@@ -222,6 +232,7 @@ SECTIONS: Final[Mapping[str, type]] = {
     "can": CanConfig,
     "gps": GpsConfig,
     "card_reader": CardReaderConfig,
+    "bluetooth": BluetoothConfig,
     "door": DoorConfig,
     "uplink": UplinkConfig,
     "policy": Policy,
@@ -254,6 +265,7 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
     can = reader.section("can", CanConfig, section_keys(CanConfig))
     gps = reader.section("gps", GpsConfig, section_keys(GpsConfig))
     card_reader = reader.section("card_reader", CardReaderConfig, section_keys(CardReaderConfig))
+    bluetooth = reader.section("bluetooth", BluetoothConfig, section_keys(BluetoothConfig))
     door = reader.section("door", DoorConfig, section_keys(DoorConfig))
     uplink = reader.section("uplink", UplinkConfig, section_keys(UplinkConfig))
     policy = reader.section("policy", Policy, section_keys(Policy))
@@ -273,7 +285,7 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
     places = tuple(Station(each.id, each.latitude, each.longitude, each.radius_m) for each in stations)
     policy = dataclasses.replace(policy or Policy(), stations=places)
     box = box or BoxConfig()
-    return Config(file, box, car, can, gps, card_reader, door, uplink, policy, stations, reader.lines)
+    return Config(file, box, car, can, gps, card_reader, bluetooth, door, uplink, policy, stations, reader.lines)
 
 
 def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> tuple[Problem, ...]:

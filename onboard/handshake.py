@@ -27,7 +27,6 @@ from cloud_sync.documents.conversation import (
     MESSAGE_MAX_BYTES,
     OPENING,
     TAG_BYTES,
-    VALUE_MAX_BYTES,
     VERSION,
     Answer,
     Channel,
@@ -40,7 +39,7 @@ from cloud_sync.documents.conversation import (
 )
 from cloud_sync.documents.keys import verify_es256
 from onboard.core.events import Intent, PhoneCredential
-from onboard.core.gatt import BUSY, HELLO_OVER, NOT_UNDERSTOOD, REFERENCE_UNKNOWN, GattRefused
+from onboard.core.gatt import BUSY, HELLO_OVER, NOT_UNDERSTOOD, REFERENCE_UNKNOWN, VALUE_BYTES_MAX, GattRefused
 from onboard.core.grants import Pass
 from onboard.heard import Asked, Book, Brought, Heard, Told, Wanted
 from onboard.parcel import VISIT_MAX_BYTES, Parcel
@@ -300,7 +299,7 @@ class Handshake:
         if answer.chunk is not None:
             line.taken_bytes += len(answer.chunk.data)
         sealed = line.channel.seal(_ANSWER_HEAD, replace(answer, counter=line.counter).encode())
-        if len(sealed) > VALUE_MAX_BYTES:
+        if len(sealed) > VALUE_BYTES_MAX:
             raise ValueError(f"an answer of {len(sealed)} bytes fits no value")
         if line.over:
             line.end()

@@ -34,14 +34,14 @@ from cloud_sync.documents.conversation import (
     to_be_proven,
 )
 from onboard.core import gatt as codes
-from onboard.core.gatt import COMMAND, HELLO, RESULT
+from onboard.core.gatt import COMMAND, HELLO, RESULT, VALUE_BYTES_MAX
 
 OUTCOME_LOOKS: Final = 10
 OUTCOME_S: Final = 0.3
 """Between two looks at the door after it was told to move: three seconds in all, as long as the box tries."""
 BATCHES_MAX: Final = 4
 """In one visit: the driver wants to go."""
-WHOLE_VALUE: Final = 512
+WHOLE_VALUE: Final = VALUE_BYTES_MAX
 """A write that is not cut by us: the radio's stack cuts it, in more round trips."""
 REASONS: Final = {
     codes.NOT_UNDERSTOOD: "not_understood",

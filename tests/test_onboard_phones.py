@@ -16,7 +16,7 @@ from cloud_sync.documents import (
 )
 from cloud_sync.documents.answers import ANSWERS
 from cloud_sync.documents.conversation import Answer, Op
-from onboard.core.commands import Action
+from onboard.core.commands import Action, Reply
 from onboard.core.events import AccessRequested, CardCredential, Intent, MaintenanceRequested
 from onboard.core.grants import Assurance, CardGrant, Rights
 from sim.phone import GattError, Talk
@@ -150,3 +150,26 @@ def test_another_cars_box_understands_nothing(tmp_path: Path) -> None:
     _, rig, refused = play(tmp_path, story)
     assert rig.door.pulses == []
     assert ("not_understood", "phone") in refused
+
+
+def test_a_phone_that_gets_no_answer_is_told_so_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onboard.phones.ANSWER_S", 0.2)
+
+    async def story(rig: PhoneRig) -> Answer:
+        await rig.take(listed_document(BOOKING))
+        replied = rig.box.reactor.on_reply
+        late: list[Reply] = []
+        rig.box.reactor.on_reply = late.append
+        talk = Talk(rig.call(), wallet(BOOKING))
+        answer = await talk.open(talk.wish(Op.UNLOCK), by_pass=False)
+        assert replied is not None
+        replied(late[0])  # nobody waits for it any more
+        await rig.settled()
+        again = await talk.say(talk.wish(Op.STATUS))
+        assert (again.status, again.door) == ("ok", "unlocked")
+        return answer
+
+    answer, rig, _ = play(tmp_path, story)
+    assert (answer.status, answer.reason) == ("unknown", "no_answer")
+    assert rig.door.pulses == [Action.UNLOCK]
+    assert "no_answer" in ANSWERS

@@ -55,9 +55,8 @@ ANSWERS: Final[dict[str, Words]] = {
         "This pass is not valid. Open the app where there is network to get another one.",
     ),
     "key_set_wanted": Words(
-        "La voiture ne connaît pas encore la nouvelle signature de la commune. Ouvrez l'application là où il y a du "
-        "réseau, puis réessayez.",
-        "The car does not know the commune's new signature yet. Open the app where there is network, then try again.",
+        "La voiture ne connaît pas la nouvelle signature de la commune. Trouvez du réseau, puis réessayez.",
+        "The car does not know the commune's new signature yet. Find network, then try again.",
     ),
     "revoked": Words(
         "Ce téléphone ou ce laissez-passer a été bloqué. Appelez la mairie.",

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cloud_sync.documents import cbor, schema
 from cloud_sync.documents.kinds import MAX_DOCUMENT_BYTES, Reason, Refused
 from cloud_sync.documents.schema import Fields, filled
+from onboard.core.gatt import VALUE_BYTES_MAX
 
 VERSION: Final = 1
 SUITE: Final = 1
@@ -30,8 +31,6 @@ FURTHER: Final = 2
 """First byte of a further command."""
 MESSAGE_MAX_BYTES: Final = 1024
 """A message of a phone, without the two bytes of its length. The largest pass, its proof and its command fit."""
-VALUE_MAX_BYTES: Final = 512
-"""A value of GATT (Bluetooth Core 5.4, volume 3, part F, section 3.2.9)."""
 CHUNK_MAX_BYTES: Final = 336
 """Of a document, in one message: with everything round it, it fits one value."""
 REFERENCE_BYTES: Final = 8
@@ -152,10 +151,10 @@ class Opening:
         """Read it; raise ``Refused``."""
         left = Fields(cbor.loads(data, MESSAGE_MAX_BYTES), "opening")
         opening = cls(
-            grant=left.may(1, "pass", schema.short_octets, 1, VALUE_MAX_BYTES) or b"",
+            grant=left.may(1, "pass", schema.short_octets, 1, VALUE_BYTES_MAX) or b"",
             reference=left.may(2, "reference", schema.octets, REFERENCE_BYTES) or b"",
             proof=left.need(3, "proof", schema.octets, 64),
-            command=left.need(4, "command", schema.short_octets, 1, VALUE_MAX_BYTES),
+            command=left.need(4, "command", schema.short_octets, 1, VALUE_BYTES_MAX),
         )
         left.done()
         if bool(opening.grant) == bool(opening.reference):

@@ -1,0 +1,40 @@
+"""What drivers read: a word for everything that a box says, in both languages, and the page that lists it."""
+
+from __future__ import annotations
+
+import re
+
+from cloud_sync.documents.answers import ANSWERS, words
+from sim.phone import REASONS
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "refusals.md").read_text()
+
+
+def test_every_word_of_the_core_and_of_the_conversation_can_be_read() -> None:
+    found = set()
+    for file in ("core/access.py", "core/request.py", "core/doors.py", "handshake.py"):
+        text = (ROOT / "onboard" / file).read_text()
+        found |= set(re.findall(r'Denial\("(\w+)"\)', text))
+        found |= set(re.findall(r'_deny\(d, event, "(\w+)"\)', text))
+        found |= set(re.findall(r'_turn_away\(line, "(\w+)"', text))
+        found |= set(re.findall(r'(?:False|True), "(\w+)"', text))
+        found |= set(re.findall(r'_answer\(d, event, "\w+", "(\w+)"\)', text))
+    assert len(found) >= 24
+    assert found - ANSWERS.keys() == set()
+    assert set(REASONS.values()) <= ANSWERS.keys()
+
+
+def test_the_page_lists_every_word_as_it_is_shown() -> None:
+    row = r"^\| `(\w+)` \|(?: [^|]* \|)?? ([^|]*) \| ([^|]*) \|(?: `tests/\S+` \|)?$"
+    listed = {word: (french, english) for word, french, english in re.findall(row, PAGE, re.MULTILINE)}
+    assert listed == {word: (each.french, each.english) for word, each in ANSWERS.items()}
+
+
+def test_what_is_shown_says_what_to_do_and_fits_a_phone() -> None:
+    for word, each in ANSWERS.items():
+        assert each.french != each.english
+        for text in (each.french, each.english):
+            assert text.endswith((".", "?")), word
+            assert len(text) <= 120, word
+    assert "newer_word" in words("newer_word").french
