@@ -33,6 +33,14 @@ PLAYED: Final = {"tap": "card", "gps": "gps"}
 ASK_S: Final = 20.0
 
 
+class RadioError(GuestError):
+    """A phone on the bench's radio did not get what it wanted; ``att``: the box refused with this code."""
+
+    def __init__(self, message: str, att: int | None) -> None:
+        super().__init__(message)
+        self.att = att
+
+
 class Rig:
     """One box and its car, as ``settings`` say. ``machine`` is the guest, on a rig that is one.
 
@@ -202,7 +210,7 @@ class Rig:
             raise self._lacking("played radio")
         answer = _ask(self.place, self.settings.radio.socket, {"do": do, **details})
         if "error" in answer:
-            raise GuestError(f"the radio, {do}: {answer['error']}")
+            raise RadioError(f"the radio, {do}: {answer['error']}", answer.get("att"))
         return answer
 
     def start_radio(self) -> None:

@@ -24,8 +24,12 @@ CONFIG_CHANGES: Final = {
     '#pin_factory = "lgpio"': f'pin_factory = "{PINS}"',
     'host = "broker.example.org"': 'host = "localhost"',
     "#uid_cards = false": "uid_cards = true",
+    "[bluetooth]": "#[bluetooth]",
 }
-"""What a technician would change in the example for this car: line -> line. The pins: docs/bench.md says why."""
+"""What a technician would change in the example for this car: line -> line. The pins: docs/bench.md says why.
+
+No phones until the adapter is there: what tests the radio plugs it in and switches them on.
+"""
 
 DEVICES: Final = """
 # The bench: two USB-serial adapters of one kind, told apart by their sockets.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bumble import hci, ll
+from bumble.att import ATT_Error
 from bumble.controller import Controller
 from bumble.core import UUID, AdvertisingData, BaseBumbleError, PhysicalTransport
 from bumble.device import Advertisement, Connection, Device, Peer
@@ -34,6 +35,8 @@ ANSWER_S: Final = 15.0
 """Longest time for one word; the rig waits a little longer."""
 CONNECT_S: Final = 8.0
 MTU: Final = 247
+SECOND: Final = "00:00:5E:00:53:FE"
+"""Public address of the second adapter."""
 LISTS: Final = (
     AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
     AdvertisingData.INCOMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
@@ -220,6 +223,7 @@ class Radio:
         self._phones: dict[str, Phone] = {}
         self._transport: Transport | None = None
         self._adapter: Adapter | None = None
+        self._second: Transport | None = None
 
     async def plug(self) -> dict[str, Any]:
         """Put the adapter in: the kernel finds a controller."""
@@ -237,6 +241,20 @@ class Radio:
             adapter.vanish()
         if transport is not None:
             await transport.close()
+        return {}
+
+    async def plug_phone(self) -> dict[str, Any]:
+        """Give the kernel a second adapter, on the same air: for a phone that is a program on this machine."""
+        if self._second is None:
+            self._second = await open_vhci_transport(None)
+            Adapter("phone", self._second.source, self._second.sink, self._air, SECOND)
+        return {}
+
+    async def unplug_phone(self) -> dict[str, Any]:
+        """Pull it out."""
+        second, self._second = self._second, None
+        if second is not None:
+            await second.close()
         return {}
 
     async def status(self) -> dict[str, Any]:
@@ -260,12 +278,15 @@ class Radio:
             if task is None or task.cancelling():
                 raise
             return {"error": "the connection was lost"}  # bumble cancels what waits for an answer
+        except ATT_Error as error:
+            return {"error": str(error), "att": error.error_code}
         except (ValueError, KeyError, TypeError, OSError, BaseBumbleError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
         return answer | {"seconds": round(time.monotonic() - begun_s, 3)}
 
     async def _do(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
         own = {"status": self.status, "plug": self.plug, "unplug": self.unplug}
+        own |= {"plug_phone": self.plug_phone, "unplug_phone": self.unplug_phone}
         if what in own:
             return await own[what]()
         phone = await self._phone(str(request["phone"]))
@@ -318,6 +339,7 @@ async def serve(settings: dict[str, Any]) -> None:
     async with await asyncio.start_unix_server(radio.talk, path, limit=LINE_MAX):
         await over.wait()
     await radio.unplug()
+    await radio.unplug_phone()
 
 
 def main() -> int:

@@ -1,25 +1,28 @@
-"""Bluetooth: the real bluetoothd with our settings, a controller behind /dev/vhci, and phones on a simulated radio.
+"""Phones: the real bluetoothd with our settings, a controller behind /dev/vhci, and drivers on a simulated radio.
 
-The box does not speak Bluetooth yet. What stands in for it is an application (``gatt.py``) by the same library, under
-the box's user.
+The box serves them as it does in the car. The phones are ``sim.phone``: over bumble, and over bleak (``amibox phone``).
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from onboard.core.gatt import COMMAND, HELLO, RESULT, SERVICE
-from sim.rig import PYTHON, Rig
-from tests.hil.driver import tell
-from tests.hil.gatt import GREETING
+from cloud_sync.documents.conversation import Op
+from onboard.core.gatt import HELLO, REFERENCE_UNKNOWN, SERVICE
+from sim.commune import Commune
+from sim.phone import GattError, Talk
+from sim.rig import BOX_CONFIG, VEHICLE, Rig
+from tests.hil.driver import acknowledged, serves, tell
+from tests.hil.handset import Handset, insist
 
-pytestmark = pytest.mark.needs("played radio")
-
-APPLICATION = "/opt/bench/gatt.py"
-NAME = "CAR-BENCH"
+pytestmark = pytest.mark.needs("played radio", "played gps")
 
 
 def main_pid(rig: Rig, unit: str) -> str:
@@ -30,54 +33,55 @@ def restarts(rig: Rig) -> int:
     return int(rig.shell("systemctl show bluetooth -p NRestarts --value"))
 
 
-@pytest.fixture(scope="module")
-def box_pid(box: Rig) -> str:
-    """The box's process before there was any Bluetooth."""
-    return main_pid(box, "amibox")
+def configure(rig: Rig, text: bytes) -> None:
+    rig.put(BOX_CONFIG, text, owner="root:amibox", mode="640")
+    rig.shell("systemctl restart amibox")
+    rig.await_box()
 
 
 @pytest.fixture(scope="module")
-def air(box: Rig, box_pid: str) -> Rig:
-    """The box with its adapter plugged in and the application started."""
-    assert box_pid != "0"
+def air(box: Rig) -> Iterator[Rig]:
+    """The box with its adapter plugged in, serving phones."""
+    before = box.place.fetch(BOX_CONFIG)
     box.start_radio()
-    box.put(APPLICATION, Path(__file__).with_name("gatt.py").read_bytes())
-    box.shell(f"systemd-run -q --unit=rig-gatt -p User=amibox -p Restart=always {PYTHON} -u {APPLICATION}")
-    return box
+    configure(box, before.replace(b"#[bluetooth]", b"[bluetooth]"))
+    yield box
+    if box.off:
+        return
+    configure(box, before)
+
+
+@pytest.fixture(scope="module")
+def box_pid(air: Rig) -> str:
+    return main_pid(air, "amibox")
+
+
+@pytest.fixture(scope="module")
+def anna(air: Rig, commune: Commune, box_pid: str) -> Handset:
+    assert box_pid != "0"
+    return Handset(air, commune, "anna")
+
+
+@pytest.fixture(scope="module")
+def bert(air: Rig, commune: Commune) -> Handset:
+    return Handset(air, commune, "bert")
 
 
 def powered(rig: Rig) -> bool:
     return "Powered: yes" in rig.shell("bluetoothctl show")
 
 
-def call(rig: Rig, phone: str, *, mtu: int = 247) -> dict[str, float]:
-    """Find the car as a phone does and connect to it; return the seconds of each step."""
-    if rig.radio("status")["connected"].get(phone):
-        rig.radio("disconnect", phone=phone)
-    found = rig.radio("scan", phone=phone, service=SERVICE)
-    connected = rig.radio("connect", phone=phone, address=found["address"], mtu=mtu)
-    discovered = rig.radio("discover", phone=phone, service=SERVICE)
-    assert {each.lower() for each in discovered["characteristics"]} == {HELLO, COMMAND, RESULT}
-    return {"scan": found["seconds"], "connect": connected["seconds"], "discover": discovered["seconds"]}
-
-
-def say(rig: Rig, phone: str, words: bytes) -> float:
-    """Write a command; return the seconds."""
-    return float(rig.radio("write", phone=phone, characteristic=COMMAND, value=words.hex())["seconds"])
-
-
-def result(rig: Rig, phone: str) -> bytes:
-    return bytes.fromhex(rig.radio("read", phone=phone, characteristic=RESULT)["value"])
-
-
-def visit(rig: Rig, phone: str) -> bool:
-    """One whole conversation of a phone with the car."""
-    call(rig, phone)
-    words = f"{phone} wants in".encode()
-    say(rig, phone, words)
-    assert result(rig, phone) == words[::-1]
-    rig.radio("disconnect", phone=phone)
-    return True
+def rent(rig: Rig, who: Handset, *, mtu: int = 247, courier: bool = False) -> int:
+    """Open the car and end the rental at once, both by phone; return the round trips of the opening."""
+    rig.until("a box that can serve", lambda: serves(rig))
+    opened = insist(rig, "the door opened by phone", lambda: who.tap(Op.UNLOCK, mtu, courier=courier))
+    assert (opened.answer.status, opened.answer.door) == ("granted", "unlocked"), opened.answer
+    assert not rig.car("status")["locked"]
+    ended = insist(rig, "the rental ended by phone", lambda: who.tap(Op.FINISH, mtu, courier=courier))
+    assert ended.answer.status in ("accepted", "granted"), ended.answer
+    rig.until("the rental's end", lambda: rig.status()["state"] == "available")
+    assert rig.car("status")["locked"]
+    return opened.round_trips
 
 
 def test_the_adapter_is_on_by_itself(air: Rig) -> None:
@@ -98,7 +102,7 @@ def test_it_speaks_low_energy_only_and_never_pairs(air: Rig) -> None:
     offered, current = (line.partition(":")[2].split() for line in shown.splitlines() if " settings:" in line)
     assert {"br/edr", "le", "bondable"} <= set(offered)
     assert {"powered", "le"} <= set(current)
-    assert not {"br/edr", "bondable", "discoverable"} & set(current)
+    assert not {"br/edr", "bondable"} & set(current)
 
 
 def test_bluetoothd_knows_every_one_of_our_settings(air: Rig) -> None:
@@ -112,80 +116,156 @@ def test_bluetoothd_knows_every_one_of_our_settings(air: Rig) -> None:
     assert "Unknown group Nonsense" in told
 
 
-def test_it_advertises_every_30_to_50_ms_what_a_phone_looks_for(air: Rig) -> None:
-    air.until("the application", lambda: air.radio("status")["adapter"]["advertising"])
+def test_it_advertises_every_30_to_50_ms_what_a_phone_looks_for(air: Rig, anna: Handset) -> None:
+    anna.book()
+    air.until("the box on the air", lambda: air.radio("status")["adapter"]["advertising"])
     told = air.radio("status")["adapter"]
     assert [each * 0.625 for each in told["interval"]] == [30, 50]
     assert bytes.fromhex(SERVICE.replace("-", ""))[::-1] in bytes.fromhex(told["data"])
-    assert NAME.encode() in bytes.fromhex(told["scan_response"])
+    said = bytes.fromhex(told["scan_response"])
+    assert anna.wallet.name.encode() in said
+    assert VEHICLE.encode() not in said + bytes.fromhex(told["data"])
 
 
 @pytest.mark.parametrize("mtu", [23, 185, 247, 517])
-def test_a_phone_finds_the_car_reads_and_writes(air: Rig, mtu: int) -> None:
-    took = call(air, "anna", mtu=mtu)
-    hello = air.radio("read", phone="anna", characteristic=HELLO)
-    assert bytes.fromhex(hello["value"]) == GREETING
-    words = bytes(each % 251 for each in range(400))
-    took |= {"read": hello["seconds"], "write": say(air, "anna", words)}
-    assert result(air, "anna") == words[::-1]
-    air.radio("disconnect", phone="anna")
-    tell(" ".join(f"{step} {s:.2f} s" for step, s in took.items()))
+def test_a_phone_is_answered_at_every_mtu(air: Rig, anna: Handset, mtu: int) -> None:
+    air.until("the booking in the box", lambda: air.status()["bookings"] > 0)
+    line = anna.connect(mtu)
+    came = anna.tap(Op.STATUS, mtu, line=line)
+    assert came.answer.status == "ok", came.answer
+    assert came.answer.door == "locked"
+    steps = " ".join(f"{step} {s:.2f} s" for step, s in line.took.items())
+    tell(f"{steps}, {came.round_trips} round trips")
+    if mtu >= 185:
+        assert came.round_trips <= 3
 
 
-def test_bluetoothd_does_not_search_the_phones(air: Rig) -> None:
-    call(air, "anna")
+def test_bluetoothd_does_not_search_the_phones(air: Rig, anna: Handset) -> None:
+    anna.connect()
     known = air.shell("bluetoothctl devices Connected").split()[1]
     shown = air.shell(f"bluetoothctl info {known}")
-    air.radio("disconnect", phone="anna")
+    anna.hang_up()
     assert "Connected: yes" in shown
     assert "UUID" not in shown
 
 
-def test_two_phones_after_one_another(air: Rig) -> None:
-    assert visit(air, "anna")
-    assert visit(air, "bert")
+def test_two_phones_at_once_each_have_their_own_conversation(air: Rig, anna: Handset, bert: Handset) -> None:
+    bert.book()
+    air.until("the booking in the box", lambda: air.status()["bookings"] > 1)
+    lines = [anna.connect(), bert.connect()]
+    talks = [Talk(line, who.wallet) for line, who in zip(lines, (anna, bert), strict=True)]
+
+    async def talk() -> None:
+        for each in talks:
+            assert (await each.open(each.wish(Op.STATUS), by_pass=False)).status == "ok"
+        for each in talks:
+            assert (await each.say(each.wish(Op.STATUS))).counter == 2
+
+    asyncio.run(talk())
+    assert talks[0].hello != talks[1].hello
+    for who in (anna, bert):
+        who.hang_up()
 
 
-def test_two_phones_at_once_each_read_their_own(air: Rig) -> None:
-    call(air, "anna")
-    say(air, "anna", b"first")
-    call(air, "bert")
-    say(air, "bert", b"second")
-    assert result(air, "anna") == b"tsrif"
-    assert result(air, "bert") == b"dnoces"
-    for phone in ("anna", "bert"):
-        air.radio("disconnect", phone=phone)
+def test_a_phone_opens_the_car_and_ends_the_rental(air: Rig, anna: Handset, commune: Commune) -> None:
+    trips = rent(air, anna)
+    air.until("everything acknowledged", lambda: acknowledged(air))
+    (rental,) = [each for each in commune.get("rentals") if each["reservation"] == anna.booking]
+    assert rental["reason"] == "finished"
+    tell(f"opened by reference in {trips} round trips")
+    assert trips <= 3
+
+
+def test_without_a_network_the_phone_carries_booking_and_trip(air: Rig, anna: Handset, commune: Commune) -> None:
+    air.beside.shell("systemctl stop mosquitto")
+    try:
+        air.until("the box to notice", lambda: not air.status()["outbox"]["connected"])
+        anna.book()
+        trips = rent(air, anna, mtu=185, courier=True)
+        assert not [each for each in commune.get("rentals") if each["reservation"] == anna.booking]
+        anna.at_home()
+        (rental,) = [each for each in commune.get("rentals") if each["reservation"] == anna.booking]
+        assert rental["reason"] == "finished"
+        tell(f"opened by pass at MTU 185 in {trips} round trips")
+        assert trips <= 5
+    finally:
+        commune.start()
+    air.until("everything acknowledged", lambda: acknowledged(air))
+    assert len([each for each in commune.get("rentals") if each["reservation"] == anna.booking]) == 1
+
+
+def test_a_stranger_is_asked_for_a_pass(air: Rig, anna: Handset) -> None:
+    line = anna.connect()
+    stranger = Talk(line, replace(anna.wallet, booking=bytes(16)))
+    with pytest.raises(GattError) as refused:
+        asyncio.run(stranger.open(stranger.wish(Op.UNLOCK), by_pass=False))
+    assert refused.value.code == REFERENCE_UNKNOWN
+    anna.hang_up()
+    assert air.car("status")["locked"]
 
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
-def test_a_bluetoothd_that_died_or_hangs_comes_back(air: Rig, signal: str) -> None:
-    """While a phone is connected; a hung one by its watchdog.
+def test_a_bluetoothd_that_died_or_hangs_comes_back(air: Rig, bert: Handset, signal: str) -> None:
+    """While a phone talks; a hung one by its watchdog.
 
     It is systemd that restarts it. D-Bus would start it as well, but only for somebody who asks for it.
     """
-    call(air, "anna")
+    line = bert.connect()
+    asyncio.run(line.read(HELLO))
     before = restarts(air)
     begun_s = time.monotonic()
     air.shell(f"systemctl kill -s {signal} bluetooth")
     air.until("a restart", lambda: restarts(air) > before)
     air.until("the adapter", lambda: powered(air))
-    air.until("a phone's visit", lambda: visit(air, "bert"))
+    insist(air, "a phone's visit", lambda: bert.tap(Op.STATUS))
     tell(f"a phone was served {time.monotonic() - begun_s:.1f} s after {signal}")
-    assert visit(air, "anna")
+    bert.book()
+    rent(air, bert)
 
 
-def test_an_adapter_that_was_pulled_out_is_used_again(air: Rig) -> None:
-    call(air, "anna")
+def test_an_adapter_that_was_pulled_out_is_used_again(air: Rig, bert: Handset) -> None:
+    bert.connect()
     air.radio("unplug")
     air.until("the kernel to notice", lambda: "hci" not in air.shell("ls /sys/class/bluetooth"))
-    assert not air.radio("status")["connected"]["anna"]
+    assert not air.radio("status")["connected"]["bert"]
     begun_s = time.monotonic()
     air.radio("plug")
     air.until("the adapter", lambda: powered(air))
-    air.until("a phone's visit", lambda: visit(air, "anna"))
+    insist(air, "a phone's visit", lambda: bert.tap(Op.STATUS))
     tell(f"a phone was served {time.monotonic() - begun_s:.1f} s after the adapter was back")
+    air.until("no fault any more", lambda: "bluetooth" not in air.status()["faults"])
 
 
-def test_the_box_took_no_notice(air: Rig, box_pid: str) -> None:
+def test_amibox_phone_opens_the_car_over_bleak(air: Rig, bert: Handset, tmp_path: Path) -> None:
+    """The command as a person types it, with the machine's own second adapter."""
+    bert.book()
+    bert.wallet.save(tmp_path / "bert.json")
+    air.put("/run/rig/bert.json", (tmp_path / "bert.json").read_bytes(), mode="600")
+    air.radio("plug_phone")
+    try:
+        air.until("the second adapter", lambda: air.shell("ls /sys/class/bluetooth").count("hci") == 2)
+        second = max(air.shell("ls /sys/class/bluetooth").split())
+        said: list[dict[str, object]] = []
+
+        def tap(op: str) -> bool:
+            command = f"/opt/amibox/.venv/bin/amibox phone {op} --pass /run/rig/bert.json --adapter {second} --json"
+            done = air.run("sh", "-c", f"{command} 2>&1", timeout_s=120)
+            line = done.text.strip().splitlines()[-1] if done.text.strip() else ""
+            if not line.startswith("{"):
+                tell(f"{op}: {line}")
+                return False
+            said.append(json.loads(line))
+            return True
+
+        air.until("the door opened by amibox phone", lambda: tap("unlock"))
+        assert (said[-1]["status"], said[-1]["door"]) == ("granted", "unlocked"), said
+        air.until("the rental ended by amibox phone", lambda: tap("finish"))
+        air.until("the rental's end", lambda: air.status()["state"] == "available")
+    finally:
+        air.radio("unplug_phone")
+
+
+def test_the_box_ran_through_all_of_it(air: Rig, box_pid: str) -> None:
     assert main_pid(air, "amibox") == box_pid
     assert air.status()["state"] == "available"
+    assert air.car("status")["locked"]
