@@ -272,7 +272,8 @@ class Door:
         """Do what is due, and return for how many real seconds nothing will be."""
         if self._pulse is not None and self._clock.boot_s() >= self._pulse.ends_s:
             self._end_pulse(life, self._pulse)
-        while self._pulse is None and self._asked:
+        # A driver who opens and locks at once shall not have to ask twice: the second pulse waits for the relay's rest.
+        while self._pulse is None and self._asked and self._clock.boot_s() >= self._interlock.rest_until_s:
             self._begin_pulse(*self._asked.popleft())
         now_s = self._clock.boot_s()
         if self._shown:
@@ -291,6 +292,8 @@ class Door:
         due_s = min(ends_s, self._contacts.due_s if self._contacts.at_rest else now_s + RESTLESS_S)
         if self._pulse is not None:
             due_s = min(due_s, self._pulse.ends_s)
+        elif self._asked:
+            due_s = min(due_s, self._interlock.rest_until_s)
         return min(IDLE_S, self._clock.wait_s(due_s))
 
     def _begin_pulse(self, asked_s: float, command: Actuate) -> None:

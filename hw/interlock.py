@@ -107,7 +107,8 @@ class Interlock:
         self._settings = settings or InterlockSettings()
         self._known = _Known()
         self._pulses = {action: deque[float](maxlen=self._settings.pulses_max) for action in Action}
-        self._rest_until_s = float("-inf")
+        self.rest_until_s = float("-inf")
+        """Boot time before which every pulse is denied as ``too_soon``."""
 
     def note(self, event: Event) -> None:
         """Learn from an event on its way to the core. Only the latest speed, bus state and fix are kept."""
@@ -141,7 +142,7 @@ class Interlock:
         denied = self._motion(at_s) or self._rate(action, at_s)
         if denied is None:
             self._pulses[action].append(at_s)
-            self._rest_until_s = at_s + pulse_s + self._settings.gap_s
+            self.rest_until_s = at_s + pulse_s + self._settings.gap_s
         return denied
 
     def _motion(self, at_s: float) -> Denied | None:
@@ -164,7 +165,7 @@ class Interlock:
 
     def _rate(self, action: Action, at_s: float) -> Denied | None:
         """Rule 7."""
-        if at_s < self._rest_until_s:
+        if at_s < self.rest_until_s:
             return Denied.TOO_SOON
         given = self._pulses[action]
         if len(given) == self._settings.pulses_max and at_s - given[0] < self._settings.window_s:

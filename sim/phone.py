@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -38,7 +38,7 @@ from onboard.core.gatt import COMMAND, HELLO, RESULT, VALUE_BYTES_MAX
 
 OUTCOME_LOOKS: Final = 10
 OUTCOME_S: Final = 0.3
-"""Between two looks at the door after it was told to move: three seconds in all, as long as the box tries."""
+"""Between two questions what has become of a promise."""
 BATCHES_MAX: Final = 4
 """In one visit: the driver wants to go."""
 WHOLE_VALUE: Final = VALUE_BYTES_MAX
@@ -302,7 +302,7 @@ async def visit(gatt: Gatt, wallet: Wallet, wish: Wish, bag: Bag | None = None, 
     ``wish`` keeps its id when a visit is repeated after a lost connection: the car never does it twice. Without a
     ``bag`` the phone carries nothing. ``GattError``, or ``Refused`` for a car that is none.
     """
-    talk, answer = await _open(gatt, wallet, wish)
+    talk, answer, wish = await _open(gatt, wallet, wish)
     trips = talk.round_trips
     brought = taken = 0
     if bag is not None:
@@ -314,33 +314,32 @@ async def visit(gatt: Gatt, wallet: Wallet, wish: Wish, bag: Bag | None = None, 
             bag.down.remove(document)
             brought += 1
         if brought and answer.status == "denied":
+            wish = talk.wish(wish.op)  # the last one has its answer
             if answer.reason == "key_set_wanted":
-                talk, answer = await _open(gatt, wallet, talk.wish(wish.op))
+                talk, answer, wish = await _open(gatt, wallet, wish)
             else:
-                answer = await talk.say(talk.wish(wish.op))
+                answer = await talk.say(wish)
             trips = talk.round_trips
-    answer = await _outcome(talk, answer)
+    answer = await _outcome(talk, answer, wish)
     if bag is not None:
         bag.heard, taken = await _take_along(talk, bag, answer)
     return Visit(answer, brought, taken, trips)
 
 
-async def _outcome(talk: Talk, answer: Answer) -> Answer:
-    """Wait a little until the door is as promised, and return the answer with what the contacts say then."""
-    wanted = {"opening": ("unlocked", "open"), "locking": ("locked",)}.get(answer.reason)
-    for _ in range(OUTCOME_LOOKS if wanted else 0):
-        now = await talk.say(talk.wish(Op.STATUS))
-        answer = replace(now, status=answer.status, reason=answer.reason)
-        if now.door in (wanted or ()):
+async def _outcome(talk: Talk, answer: Answer, wish: Wish) -> Answer:
+    """Ask what has become of a promise: the same wish again moves nothing, and tells. Three seconds at most."""
+    for _ in range(OUTCOME_LOOKS):
+        if answer.reason not in ("opening", "locking"):
             break
         await asyncio.sleep(OUTCOME_S)
+        answer = await talk.say(wish)
     return answer
 
 
-async def _open(gatt: Gatt, wallet: Wallet, wish: Wish) -> tuple[Talk, Answer]:
+async def _open(gatt: Gatt, wallet: Wallet, wish: Wish) -> tuple[Talk, Answer, Wish]:
     """Begin by the reference, which is short; by the pass if the car doesn't know it, or if its list says no.
 
-    A pass may be newer than the list: a booking made, moved or extended since.
+    Return the wish that has this answer, too. A pass may be newer than the list: a booking made or changed since.
     """
     talk = Talk(gatt, wallet)
     try:
@@ -350,10 +349,10 @@ async def _open(gatt: Gatt, wallet: Wallet, wish: Wish) -> tuple[Talk, Answer]:
             raise
     else:
         if answer.status != "denied" or not wallet.grant:
-            return talk, answer
+            return talk, answer, wish
         wish = talk.wish(wish.op)  # the first one has its answer
     talk = Talk(gatt, wallet)
-    return talk, await talk.open(wish, by_pass=True)
+    return talk, await talk.open(wish, by_pass=True), wish
 
 
 async def _ask_commune(bag: Bag, answer: Answer, cloud: Cloud) -> None:

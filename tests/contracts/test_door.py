@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -154,12 +155,13 @@ def test_a_lock_contact_that_lies_or_is_dead_is_told_as_it_reads(
     assert car.door.locked is not told
 
 
-def test_more_pulses_than_the_rate_allows_are_refused(live: LiveDoor, car: Car) -> None:
-    outcomes = [pulse(live, number, Action.LOCK).outcome for number in range(4)]
-    assert outcomes[0] is ActuationOutcome.DONE
-    assert outcomes[1] is ActuationOutcome.REFUSED
+def test_pulses_in_a_row_wait_for_the_relays_rest_until_there_are_too_many(live: LiveDoor, car: Car) -> None:
+    settled = [pulse(live, number, Action.LOCK) for number in range(7)]
+    done = [each.at_s for each in settled if each.outcome is ActuationOutcome.DONE]
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(done))
+    assert [each.reason for each in settled[len(done) :]] == ["too_often"]
     wait_until(lambda: not car.driven[27], "the relay to be released")
-    assert len(car.door.pulses) == outcomes.count(ActuationOutcome.DONE)
+    assert len(car.door.pulses) == len(done) == 6
 
 
 def test_an_answer_is_seen_and_heard(live: LiveDoor, car: Car) -> None:

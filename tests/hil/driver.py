@@ -139,7 +139,7 @@ class Ledger:
         drive(self.rig, CREEP_M, 0.0)
         self.locking = True
         tap(self.rig, "locked", card)
-        self.rig.until("the rental's end", lambda: self.note()["state"] == "available")
+        self.rig.until("the rental's end", lambda: self.note()["state"] not in RUNNING)
 
     def end(self) -> None:
         """Get out; return when the commune has all of it."""
