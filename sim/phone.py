@@ -36,6 +36,7 @@ from cloud_sync.documents.conversation import (
 from onboard.core import gatt as codes
 from onboard.core.gatt import COMMAND, HELLO, RESULT, VALUE_BYTES_MAX
 
+PROMISES: Final = ("opening", "locking")
 OUTCOME_LOOKS: Final = 10
 OUTCOME_S: Final = 0.3
 """Between two questions what has become of a promise."""
@@ -329,7 +330,7 @@ async def visit(gatt: Gatt, wallet: Wallet, wish: Wish, bag: Bag | None = None, 
 async def _outcome(talk: Talk, answer: Answer, wish: Wish) -> Answer:
     """Ask what has become of a promise: the same wish again moves nothing, and tells. Three seconds at most."""
     for _ in range(OUTCOME_LOOKS):
-        if answer.reason not in ("opening", "locking"):
+        if answer.reason not in PROMISES:
             break
         await asyncio.sleep(OUTCOME_S)
         answer = await talk.say(wish)

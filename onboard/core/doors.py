@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onboard.core import rental as rentals
+from onboard.core import results
 from onboard.core.commands import Action, Actuate, Pattern
 from onboard.core.draft import Draft
 from onboard.core.events import ActuationOutcome, ActuationSettled, DoorReported
@@ -146,9 +147,11 @@ def _confirm(d: Draft, pending: Actuation, report: DoorReported) -> None:
     if pending.settled_s is None or report.sampled_s < pending.settled_s + d.policy.settle_s:
         return
     if pending.action is Action.UNLOCK and report.locked is False:
+        results.on_confirmed(d, pending.action)
         d.doors(actuation=None)
         d.fault("door", "", active=False)
     elif pending.action is Action.LOCK and report.locked is True and shut(report):
+        results.on_confirmed(d, pending.action)
         d.doors(actuation=None)
         d.fault("door", "", active=False)
         _locked(d)

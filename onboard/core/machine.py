@@ -27,7 +27,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Final, assert_never
 
-from onboard.core import access, doors, power, rental, request, sync, watch
+from onboard.core import access, doors, power, rental, request, results, sync, watch
 from onboard.core.clock import Instant
 from onboard.core.commands import Command, Pattern, Record
 from onboard.core.draft import Draft
@@ -138,7 +138,7 @@ def _handle(d: Draft, event: Event) -> None:  # noqa: C901, PLR0912 - a router h
         case DoorReported():
             doors.on_report(d, event)
         case ActuationSettled():
-            request.on_settled(d, event)
+            results.on_settled(d, event)
             doors.on_settled(d, event)
         case SignalsReported():
             watch.on_signals(d, event)
@@ -181,7 +181,7 @@ def _start(d: Draft, event: Started) -> None:
     trip = running.trip if running is not None else None
     d.set(boot_epoch=event.boot_epoch, software=event.software)
     d.doors(touched_s=d.boot_s)
-    request.on_started(d)
+    results.on_started(d)
     d.sending(acked_seq=d.kept.outbox.acked_seq, sent_seq=d.kept.outbox.acked_seq, heard_at_s=d.boot_s)
     d.vehicle(bus_since_s=d.boot_s)
     if trip is not None and running is not None:

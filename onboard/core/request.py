@@ -11,8 +11,6 @@ from onboard.core.commands import Action, Pattern
 from onboard.core.draft import Draft
 from onboard.core.events import (
     AccessRequested,
-    ActuationOutcome,
-    ActuationSettled,
     CardsRefused,
     Credential,
     Intent,
@@ -27,8 +25,6 @@ from onboard.core.state import Grants, Rental
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
 """Refusals that pass by themselves: the light says try again, not no."""
-_PROMISES = {Action.UNLOCK: ("opening", "opened"), Action.LOCK: ("locking", "locked")}
-"""What is answered before something has moved, and what becomes of it afterwards."""
 
 
 def on_access(d: Draft, event: AccessRequested) -> None:
@@ -149,33 +145,6 @@ def on_phone_refused(d: Draft, event: PhoneRefused) -> None:
     d.refuse(AccessDenied(event.reason, "phone"))
     if event.reason != "not_understood":
         d.show(Pattern.DENIED)
-
-
-def on_started(d: Draft) -> None:
-    """Whether a pulse that the last boot promised was given, nobody knows: say so to who asks again."""
-    _reword(d, dict.fromkeys(("opening", "locking", "shut_the_door"), ("unknown", "interrupted")))
-
-
-def on_settled(d: Draft, event: ActuationSettled) -> None:
-    """Remember with the command what became of its pulse: after a power cut the same command says so."""
-    pending = d.state.doors.actuation
-    if pending is None or pending.number != event.actuation:
-        return
-    promise, outcome = _PROMISES[pending.action]
-    if event.outcome is ActuationOutcome.DONE:
-        _reword(d, {promise: ("", outcome)})
-    elif event.outcome is ActuationOutcome.REFUSED and pending.attempt == 1:
-        _reword(d, {promise: ("denied", "not_moved")})
-
-
-def _reword(d: Draft, new: dict[str, tuple[str, str]]) -> None:
-    """Give remembered answers of these reasons another status ("": the same) and reason."""
-    results = tuple(
-        (who, identity, new[reason][0] or status, new[reason][1]) if reason in new else (who, identity, status, reason)
-        for who, identity, status, reason in d.kept.grants.results
-    )
-    if results != d.kept.grants.results:
-        d.keep(grants=replace(d.kept.grants, results=results))
 
 
 def on_button(d: Draft) -> None:
