@@ -84,14 +84,17 @@ class Commune:
 
     def get(self, path: str) -> Any:
         """Return the JSON at ``/api/v1/<path>``. GuestError if nobody answers or the answer is a refusal."""
-        return self._ask(path, "")
+        return self._ask("GET", path)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Send JSON; return the answer's. GuestError as above."""
-        return self._ask(path, json.dumps(body))
+        return self._ask("POST", path, json.dumps(body).encode())
 
-    def _ask(self, path: str, body: str) -> Any:
-        verb, content = ("POST", body.encode()) if body else ("GET", b"")
+    def delete(self, path: str) -> Any:
+        """Cancel what is there; return the answer's JSON. GuestError as above."""
+        return self._ask("DELETE", path)
+
+    def _ask(self, verb: str, path: str, content: bytes = b"") -> Any:
         head = f"{verb} /api/v1/{path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         request = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
         text = self._rig.beside.must(ASK, HTTP, stdin=request, timeout_s=HTTP_S)

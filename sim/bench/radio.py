@@ -224,6 +224,7 @@ class Radio:
         self._transport: Transport | None = None
         self._adapter: Adapter | None = None
         self._second: Transport | None = None
+        self._caller: Adapter | None = None
 
     async def plug(self) -> dict[str, Any]:
         """Put the adapter in: the kernel finds a controller."""
@@ -247,12 +248,15 @@ class Radio:
         """Give the kernel a second adapter, on the same air: for a phone that is a program on this machine."""
         if self._second is None:
             self._second = await open_vhci_transport(None)
-            Adapter("phone", self._second.source, self._second.sink, self._air, SECOND)
+            self._caller = Adapter("phone", self._second.source, self._second.sink, self._air, SECOND)
         return {}
 
     async def unplug_phone(self) -> dict[str, Any]:
         """Pull it out."""
         second, self._second = self._second, None
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            caller.vanish()
         if second is not None:
             await second.close()
         return {}

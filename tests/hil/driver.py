@@ -102,6 +102,8 @@ class Ledger:
     """Booking -> its driver's card."""
     trips: Counter[str] = field(default_factory=Counter)
     """Booking -> its trips: one, and one for each time that its driver got in again."""
+    unused: str = ""
+    """A booking whose door was not seen to open yet."""
     locking: bool = False
     """Its driver has asked to lock: it may be over."""
 
@@ -118,15 +120,18 @@ class Ledger:
 
     def reserve(self) -> str:
         """Book for the next driver; return the booking."""
+        if self.unused:  # the failure came before its driver did: he shall not have two
+            self.commune.delete(f"bookings/{self.unused}")
         card = next(_NEXT_CARD)
         booking = book(self.rig, self.commune, card)
         self.cards[booking] = card
+        self.unused = booking
         return booking
 
     def get_in(self, booking: str) -> None:
         """Have its driver open the door."""
         tap(self.rig, "unlocked", self.cards[booking])
-        self.booking, self.locking = booking, False
+        self.booking, self.locking, self.unused = booking, False, ""
         self.opened.add(booking)
         self.trips[booking] += 1
 
@@ -177,7 +182,7 @@ class Ledger:
         if self._still_running():
             if not self.booking:  # it began without having been seen
                 (running,) = (each for each in self._rentals() if each["ended_s"] is None)
-                self.booking = running["reservation"]
+                self.booking, self.unused = running["reservation"], ""
                 self.opened.add(self.booking)
                 self.trips[self.booking] += 1
             self.end()

@@ -252,7 +252,7 @@ def test_amibox_phone_opens_the_car_over_bleak(air: Rig, bert: Handset, tmp_path
             done = air.run("sh", "-c", f"{command} 2>&1", timeout_s=120)
             line = done.text.strip().splitlines()[-1] if done.text.strip() else ""
             if not line.startswith("{"):
-                tell(f"{op}: {line}")
+                tell(f"{op}: {line}; {air.radio('status')}")
                 return False
             said.append(json.loads(line))
             return True
