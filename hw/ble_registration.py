@@ -79,11 +79,12 @@ class Registration:
     """What of ours is registered, and where.
 
     ``left_over`` is called with each device that was connected before the application was registered. ``counts``:
-    ``registrations`` of the application, ``registrations_failed``.
+    ``registrations`` of the application, ``registrations_failed``, ``name_refused``.
     """
 
-    def __init__(self, bus: MessageBus, counts: Counter[str], left_over: Callable[[str], None]) -> None:
+    def __init__(self, bus: MessageBus, name: str, counts: Counter[str], left_over: Callable[[str], None]) -> None:
         self._bus = bus
+        self._name = name
         self._counts = counts
         self._left_over = left_over
         self.adapter = ""
@@ -148,6 +149,18 @@ class Registration:
         self.powered = bool(powered.value)
         if not self.powered:
             raise _failure("the Bluetooth adapter is off: see rfkill list")
+        await self._give_name()
+
+    async def _give_name(self) -> None:
+        """Have the adapter called as we are: a phone that was here shows this name, and not the machine's.
+
+        Phones come without it all the same.
+        """
+        set_ = "org.freedesktop.DBus.Properties.Set"
+        try:
+            await call(self._bus, BLUEZ, self.adapter, set_, "ssv", ADAPTER, "Alias", Variant("s", self._name))
+        except DBusError:
+            self._counts["name_refused"] += 1
 
     async def _register(self, adapter: str, part: _Part) -> None:
         options: dict[str, Variant] = {}

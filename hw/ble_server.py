@@ -158,7 +158,7 @@ class _Session:
         self, bus: MessageBus, settings: BleSettings, conversations: Conversations, counts: Counter[str]
     ) -> None:
         self.phones = Phones(bus, conversations, counts)
-        self.registration = Registration(bus, counts, self._left_over)
+        self.registration = Registration(bus, settings.name, counts, self._left_over)
         self.changed = asyncio.Event()
         self._bus = bus
         self._name = settings.name

@@ -17,6 +17,7 @@ from sim.phone import GattError
 
 FIND_S: Final = 10.0
 CONNECT_S: Final = 15.0
+NAME_BEGINS: Final = "AmiBox-"
 LEAST_WRITE_BYTES: Final = 20
 """At the smallest MTU, 23."""
 
@@ -57,7 +58,8 @@ async def connect(name: str, adapter: str | None = None) -> AsyncIterator[BleLin
     call: BlueZClientArgs = {} if adapter is None else {"adapter": adapter}
 
     def ours(_device: BLEDevice, heard: AdvertisementData) -> bool:
-        return SERVICE in heard.service_uuids and heard.local_name in (None, name)
+        called = heard.local_name or ""
+        return SERVICE in heard.service_uuids and (called == name or not called.startswith(NAME_BEGINS))
 
     try:
         device = await BleakScanner.find_device_by_filter(ours, FIND_S, bluez=scan)

@@ -239,6 +239,8 @@ class FakeBluez:
                 return "a{oa{sa{sv}}}", [self._objects]
             case "org.freedesktop.DBus.Properties", "Get":
                 return "v", [has[message.body[0]][message.body[1]]]
+            case "org.freedesktop.DBus.Properties", "Set":
+                has[message.body[0]][message.body[1]] = message.body[2]
             case interface, _ if interface not in has:
                 raise DBusError("org.freedesktop.DBus.Error.UnknownObject", f"no {interface} at {path}")
             case "org.bluez.GattManager1", "RegisterApplication":

@@ -133,7 +133,7 @@ class ScriptedBus:
 def test_an_answer_that_is_older_than_a_loss_is_not_believed(method: str) -> None:
     """Both lie in the socket: what speaks of the loss is heard before the one who waits for the answer runs."""
     bus = ScriptedBus()
-    registration = Registration(cast("MessageBus", bus), Counter(), lambda _: None)
+    registration = Registration(cast("MessageBus", bus), "AmiBox-TEST", Counter(), lambda _: None)
     bus.then[method] = registration.lost
 
     async def settle() -> None:
@@ -144,13 +144,13 @@ def test_an_answer_that_is_older_than_a_loss_is_not_believed(method: str) -> Non
         await registration.settle(advertise=True)
 
     asyncio.run(settle())
-    assert bus.asked == ["GetManagedObjects", "RegisterApplication", "Get", "RegisterAdvertisement"]
+    assert bus.asked == ["GetManagedObjects", "RegisterApplication", "Get", "Set", "RegisterAdvertisement"]
     assert registration.adapter == "/hci"
 
 
 def test_an_advertisement_given_up_while_it_is_taken_is_registered_again() -> None:
     bus = ScriptedBus()
-    registration = Registration(cast("MessageBus", bus), Counter(), lambda _: None)
+    registration = Registration(cast("MessageBus", bus), "AmiBox-TEST", Counter(), lambda _: None)
     bus.then["RegisterAdvertisement"] = registration.released
 
     async def settle() -> None:

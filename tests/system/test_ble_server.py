@@ -11,7 +11,7 @@ from dbus_fast.aio import MessageBus
 
 from hw.ble_connections import CONNECTIONS_MAX
 from hw.ble_phones import CALLS_EACH_MAX, CALLS_MAX
-from hw.ble_registration import call
+from hw.ble_registration import ADAPTER, call
 from onboard.core.gatt import BROKEN, BUSY, COMMAND, HELLO, NOT_UNDERSTOOD, RESULT, SERVICE, GattRefused
 from tests.ble_rig import DEADLINE_S, NAME, Server, refused, refused_offset, until
 from tests.fake_bluez import DBusDaemon, FakeBluez, FakePhone
@@ -35,6 +35,12 @@ def test_phones_find_one_service_with_three_characteristics(server: Server, blue
     }
     assert len({each["Service"] for each in found.values()}) == 1
     assert server.counts["registrations"] == 1
+
+
+def test_the_adapter_is_called_as_the_car_is(server: Server, bluez: FakeBluez) -> None:
+    """A phone that was here shows the adapter's name, whatever was advertised: it must not be the machine's."""
+    assert server.counts["registrations"] == 1
+    assert bluez._objects["/org/bluez/hci0"][ADAPTER]["Alias"].value == NAME
 
 
 def test_a_phone_reads_writes_and_reads(server: Server, bluez: FakeBluez) -> None:
