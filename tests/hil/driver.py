@@ -102,8 +102,6 @@ class Ledger:
     """Booking -> its driver's card."""
     trips: Counter[str] = field(default_factory=Counter)
     """Booking -> its trips: one, and one for each time that its driver got in again."""
-    unused: str = ""
-    """A booking whose door was not seen to open yet."""
     locking: bool = False
     """Its driver has asked to lock: it may be over."""
 
@@ -120,18 +118,15 @@ class Ledger:
 
     def reserve(self) -> str:
         """Book for the next driver; return the booking."""
-        if self.unused:  # the failure came before its driver did: he shall not have two
-            self.commune.delete(f"bookings/{self.unused}")
         card = next(_NEXT_CARD)
         booking = book(self.rig, self.commune, card)
         self.cards[booking] = card
-        self.unused = booking
         return booking
 
     def get_in(self, booking: str) -> None:
         """Have its driver open the door."""
         tap(self.rig, "unlocked", self.cards[booking])
-        self.booking, self.locking, self.unused = booking, False, ""
+        self.booking, self.locking = booking, False
         self.opened.add(booking)
         self.trips[booking] += 1
 
@@ -182,7 +177,7 @@ class Ledger:
         if self._still_running():
             if not self.booking:  # it began without having been seen
                 (running,) = (each for each in self._rentals() if each["ended_s"] is None)
-                self.booking, self.unused = running["reservation"], ""
+                self.booking = running["reservation"]
                 self.opened.add(self.booking)
                 self.trips[self.booking] += 1
             self.end()
@@ -202,6 +197,11 @@ class Ledger:
         alarms = self.commune.get("status")["alarms"]
         assert not alarms, alarms
         self.opened.clear()
+        begun = {each["reservation"] for each in rentals}
+        for booked in self.commune.get(f"bookings?limit={ROWS_MAX}"):
+            if booked["cancelled_s"] is None and booked["id"] not in begun:
+                # The failure came before its driver did, who shall not have two when his turn comes again.
+                self.commune.delete(f"bookings/{booked['id']}")
         return events
 
     def _still_running(self) -> bool:
