@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline test check ci format-check lint types imports test-system bench-image hil hil-other hil-long format clean
+.PHONY: help setup demo demo-offline test check ci format-check lint types imports test-system bench-image hil hil-other hil-long bench format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ hil-other: setup ## tests 1 to 7 and 9 on Debian 13 as well, if what guests are 
 hil-long: setup ## fifty power cuts (estimate: an hour); CUTS=50 SEED=time RELEASE=12
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 	RELEASE=$(RELEASE) CUTS=$(or $(CUTS),50) $(BIN)/pytest -m hil --durations=0 -v tests/hil/test_10_power.py
+
+bench: setup ## how fast the box opens by phone, against the bare floor; ROUNDS=40
+	$(BIN)/python -m tests.speed_phone
 
 format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -120,10 +121,10 @@ class RigClock:
 
     def __init__(self, start_s: float = 100.0) -> None:
         self.ahead_s = start_s
-        self._since_s = asyncio.get_running_loop().time()
+        self._since_s = time.monotonic()
 
     def boot_s(self) -> float:
-        return self.ahead_s + asyncio.get_running_loop().time() - self._since_s
+        return self.ahead_s + time.monotonic() - self._since_s
 
     def now(self) -> Instant:
         return Instant(self.boot_s(), 0.0, ClockQuality.UNSET)
