@@ -164,11 +164,9 @@ class Handshake:
             self._drop(line, NOT_UNDERSTOOD, "not_your_turn")
         line.pending += data
         length = int.from_bytes(line.pending[:2], "big")
-        if len(line.pending) > 2 + MESSAGE_MAX_BYTES or not data:
+        if not data or length > MESSAGE_MAX_BYTES:
             self._drop(line, NOT_UNDERSTOOD, "bad_length")
         if len(line.pending) < 2 or len(line.pending) < 2 + length:
-            if length > MESSAGE_MAX_BYTES:
-                self._drop(line, NOT_UNDERSTOOD, "bad_length")
             return None
         message = bytes(line.pending[2:])
         line.pending.clear()

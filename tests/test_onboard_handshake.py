@@ -199,6 +199,11 @@ def test_garbage_of_every_length_is_refused(box: Handshake) -> None:
     assert set(box.counts) <= {"bad_length", "bad_kind", "no_conversation", "not_sealed_to_us", "hello_over"}
 
 
+def test_a_message_announced_as_too_long_is_not_waited_for(box: Handshake) -> None:
+    greet(box)
+    assert refused(box, (MESSAGE_MAX_BYTES + 1).to_bytes(2, "big")) == NOT_UNDERSTOOD
+
+
 def test_what_opens_but_makes_no_sense_is_told_so(box: Handshake) -> None:
     for command in (b"\0", b"\xa0", wish().encode() + b"\0", b"\xa1\x01\x40"):
         phone = greet(box)
@@ -250,6 +255,13 @@ def test_pieces_in_any_order_give_the_document_or_nothing(data: st.DataObject) -
         if isinstance(heard, Brought):
             heard = Told(heard.ticket, "ok", "", known=True)
         reply(box, phone, heard)
+
+
+def test_a_document_that_is_not_what_was_announced_is_damaged(box: Handshake) -> None:
+    phone, parts = begin(box), pieces(bytes(range(256)) * 3)
+    parts[1] = replace(parts[1], data=bytes(len(parts[1].data)))
+    answers = [reply(box, phone, put(box, phone, part)) for part in parts]
+    assert [each.reason for each in answers] == ["go_on", "go_on", "damaged"]
 
 
 def test_a_visit_brings_and_takes_no_more_than_64_kib(box: Handshake) -> None:
