@@ -120,6 +120,26 @@ def test_a_door_that_never_opened_ends_the_rental_unbilled_and_the_booking_still
     assert kit.state.kept.rental is not None
 
 
+@pytest.mark.parametrize("told", [True, None], ids=["a contact that says locked", "one that says nothing"])
+def test_a_car_that_is_driven_was_opened_whatever_the_contact_says(told: bool | None) -> None:
+    """Found on a slow machine: the contact was late, the driver quick, and his trip ended on the road."""
+    kit = Kit().ready()
+    kit.give(card())
+    kit.give(ActuationSettled(1, ActuationOutcome.DONE, "", kit.t + 0.3), 0.3)
+    kit.contacts(locked=told, sampled_s=kit.t + 0.05)
+    kit.t += 1
+    kit.drive(5.0)
+    kit.wait(4)
+    kit.drive(5.0)
+    for _ in range(3):
+        kit.t += 30
+        kit.drive(0.0)
+        kit.contacts(locked=told)
+    assert kit.all(TripEnded) == []
+    assert kit.state.kept.rental is not None
+    assert kit.state.kept.rental.trip is not None
+
+
 def test_an_interlock_refusal_ends_what_never_began() -> None:
     kit = Kit().ready()
     kit.give(card())

@@ -143,6 +143,18 @@ def _note_opened(d: Draft, report: DoorReported) -> None:
         d.keep(rental=replace(rental, trip=replace(rental.trip, opened=True)))
 
 
+def note_driven(d: Draft) -> None:
+    """Remember that somebody drives: the car was opened, whatever the contact says or has not said yet.
+
+    A slow or broken contact must not end the trip of whoever is on the road.
+    """
+    rental, pending = d.kept.rental, d.state.doors.actuation
+    if rental is None or rental.trip is None or rental.trip.opened:
+        return
+    if pending is None or pending.settled_s is not None:
+        d.keep(rental=replace(rental, trip=replace(rental.trip, opened=True)))
+
+
 def _confirm(d: Draft, pending: Actuation, report: DoorReported) -> None:
     if pending.settled_s is None or report.sampled_s < pending.settled_s + d.policy.settle_s:
         return
@@ -242,13 +254,14 @@ def _give_up(d: Draft, pending: Actuation, reason: str, *, moved: bool) -> None:
             _arm(d, trip.end.by, finish=trip.end.finish)
         return
     report = d.state.doors.report
-    surely_shut = report is not None and report.locked is True and (not moved or _after(report, pending))
+    surely_shut = report is not None and report.locked is True and _after(d, report, pending)
     if not trip.opened and (surely_shut or not moved):
         rentals.end_trip(d, TripEndReason.NOT_OPENED)
 
 
-def _after(report: DoorReported, pending: Actuation) -> bool:
-    return pending.settled_s is not None and report.sampled_s >= pending.settled_s
+def _after(d: Draft, report: DoorReported, pending: Actuation) -> bool:
+    """Tell whether a report counts for this pulse: the contact has had its time to follow the latch."""
+    return pending.settled_s is not None and report.sampled_s >= pending.settled_s + d.policy.settle_s
 
 
 def on_left_open(d: Draft) -> None:
