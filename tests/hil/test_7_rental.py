@@ -13,8 +13,8 @@ DRIVE_M = 250.0
 
 def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:
     box.until("everything acknowledged", lambda: acknowledged(box))
-    (car,) = commune.get("vehicles")
-    assert car["charging"] == "charging"
+    box.until("the commune to know that it charges", lambda: commune.get("vehicles")[0]["charging"] == "charging")
+    assert len(commune.get("vehicles")) == 1
 
 
 @pytest.mark.needs("played card", "played gps")
