@@ -51,7 +51,9 @@ ERRAND_S: Final = 60.0
 """A phone that was asked for a time proof may be silent for so long: it has to ask the commune."""
 LINES_MAX: Final = 16
 OPEN_MAX: Final = 4
-"""Conversations at once; a further phone is told busy."""
+"""Conversations at once. A further phone takes the place of the oldest, or is told busy while all are younger than …"""
+TURN_S: Final = 1.5
+"""… this: a phone that holds on, for whatever reason, keeps nobody out for longer."""
 WISHES_MAX: Final = 1000
 """Commands in one conversation: what it may bring and take, in pieces, and as much again."""
 
@@ -72,9 +74,9 @@ class _Line:
     once: AgreementKey | None = None
     pending: bytearray = field(default_factory=bytearray)
     channel: Channel | None = None
+    began_s: float = 0.0
     credential: PhoneCredential | None = None
-    keys_only: bool = False
-    """The pass is signed with a key that is not known yet: only a key set is taken."""
+    """Of a phone that has proven itself. None with a channel: its pass is signed with a key that is not known yet."""
     counter: int = 0
     ticket: int = 0
     over: bool = False
@@ -86,7 +88,7 @@ class _Line:
     def end(self) -> None:
         """Forget the conversation; the answer already given may still be read."""
         self.hello, self.once, self.channel, self.credential = b"", None, None, None
-        self.keys_only, self.counter, self.ticket, self.over = False, 0, 0, False
+        self.counter, self.ticket, self.over = 0, 0, False
         self.pending.clear()
         self.parcel, self.taken_bytes = Parcel(), 0
 
@@ -116,7 +118,7 @@ class Handshake:
     def hello(self, connection: str, now_s: float, clock_s: int, *, clock_proven: bool) -> bytes:
         """Return this connection's HELLO; a new one if the last was used or is too old. Ends what went before.
 
-        ``GattRefused(BUSY)`` if every line is a conversation; a line that is none gives way.
+        A line on which nobody has proven himself gives way when there are too many.
         """
         line = self._line(connection, now_s)
         line.seen_s = now_s
@@ -140,16 +142,24 @@ class Handshake:
         return line
 
     def _make_room(self) -> None:
-        silent = min(
-            (name for name, line in self._lines.items() if line.channel is None),
-            key=lambda name: self._lines[name].seen_s,
-            default=None,
-        )
-        if silent is None:
-            raise self._refused(BUSY, "lines_full")
+        """Let the longest silent go. There is one: of the lines, only ``OPEN_MAX`` are conversations."""
+        unproven = (name for name, line in self._lines.items() if line.credential is None)
+        self._evict(min(unproven, key=lambda name: self._lines[name].seen_s))
+
+    def _evict(self, name: str) -> None:
         self.counts["evicted"] += 1
-        del self._lines[silent]
-        self._evicted = [*self._evicted, silent][-LINES_MAX:]
+        del self._lines[name]
+        self._evicted = [*self._evicted, name][-LINES_MAX:]
+
+    def _make_turn(self, now_s: float) -> None:
+        """Let the oldest conversation go if there are too many, unless its turn has only begun: ``BUSY``."""
+        talking = [name for name, line in self._lines.items() if line.credential is not None]
+        if len(talking) < OPEN_MAX:
+            return
+        oldest = min(talking, key=lambda name: self._lines[name].began_s)
+        if now_s - self._lines[oldest].began_s < TURN_S:
+            raise self._refused(BUSY, "busy")
+        self._evict(oldest)
 
     def write(self, connection: str, data: bytes, now_s: float, book: Book) -> Heard | None:
         """Take one write. Return what was wanted once a message is whole; None before.
@@ -184,8 +194,6 @@ class Handshake:
         line.answer = b""
         if once is None or not hello or now_s - hello_s >= HELLO_S:
             raise self._refused(HELLO_OVER, "hello_over")
-        if sum(each.channel is not None for each in self._lines.values()) >= OPEN_MAX:
-            raise self._refused(BUSY, "busy")
         header, phone_once = message[:_OPENING_HEAD], message[1:_OPENING_HEAD]
         try:
             channel = Channel(hello, self._identity.agree(phone_once), once.agree(phone_once), box=True)
@@ -200,19 +208,21 @@ class Handshake:
             return self._turn_away(line, "not_understood")
         to_prove = to_be_proven(self._identity.public, hello, phone_once, opening.credential, opening.command)
         if opening.reference:
-            return self._by_reference(line, opening, to_prove, wish, book)
-        return self._by_pass(line, opening, to_prove, wish, book)
+            return self._by_reference(line, opening, to_prove, wish, book, now_s)
+        return self._by_pass(line, opening, to_prove, wish, book, now_s)
 
-    def _by_reference(self, line: _Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book) -> Heard:
+    def _by_reference(
+        self, line: _Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book, now_s: float
+    ) -> Heard:
         keys = book.phone_keys(opening.reference)
         if not keys:
             self._drop(line, REFERENCE_UNKNOWN, "reference_unknown")
         key = next((each for each in keys if verify_es256(each, opening.proof, to_prove)), None)
         if key is None:
             return self._turn_away(line, "not_your_booking")
-        return self._begin(line, key, None, wish)
+        return self._begin(line, PhoneCredential(key, None, wish.id), wish, now_s)
 
-    def _by_pass(self, line: _Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book) -> Heard:
+    def _by_pass(self, line: _Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book, now_s: float) -> Heard:
         try:
             grant, reason = self._judge(opening.grant, book)
         except Refused as refused:
@@ -221,10 +231,9 @@ class Handshake:
         if not verify_es256(grant.phone_key, opening.proof, to_prove):
             return self._turn_away(line, "not_your_booking")
         if reason:
-            line.keys_only = True
             self.counts[reason] += 1
             return Told(self._next_ticket(line), "denied", reason, known=False)
-        return self._begin(line, grant.phone_key, grant, wish)
+        return self._begin(line, PhoneCredential(grant.phone_key, grant, wish.id), wish, now_s)
 
     def _judge(self, document: bytes, book: Book) -> tuple[Pass, str]:
         """Return the pass, and ``key_set_wanted`` if it is signed with a key that a newer key set may bring."""
@@ -236,8 +245,13 @@ class Handshake:
                     raise
         return unproven_pass(document), "key_set_wanted"
 
-    def _begin(self, line: _Line, key: bytes, grant: Pass | None, wish: Wish) -> Heard:
-        line.credential = PhoneCredential(key, grant, wish.id)
+    def _begin(self, line: _Line, credential: PhoneCredential, wish: Wish, now_s: float) -> Heard:
+        try:
+            self._make_turn(now_s)
+        except GattRefused:
+            line.end()
+            raise
+        line.credential, line.began_s = credential, now_s
         return self._serve(line, wish)
 
     def _further(self, line: _Line, message: bytes) -> Heard:
@@ -328,9 +342,7 @@ class Handshake:
 
     def idle(self, now_s: float) -> tuple[str, ...]:
         """Return the connections that are to be dropped, and forget them."""
-        silent = [
-            name for name, line in self._lines.items() if not line.ticket and now_s - line.seen_s > line.patience_s
-        ]
+        silent = [name for name, line in self._lines.items() if now_s - line.seen_s > line.patience_s]
         for name in silent:
             self.counts["idle"] += 1
             del self._lines[name]

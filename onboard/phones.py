@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -27,13 +28,13 @@ from onboard.heard import Asked, Book, Brought, Heard, Told, Wanted
 from onboard.mail import Mail, door_word
 
 T = TypeVar("T")
+log = logging.getLogger("amibox.phones")
 
 ANSWER_S: Final = 4.5
 """A phone gives up a read that waits much longer."""
-BATCH_ROWS: Final = 50
 REFUSAL_EVERY_S: Final = 1.0
 TIME_REASONS: Final = frozenset(
-    {"clock_unproven", "too_early", "too_late", "list_too_old", "other_window", "superseded", "time_proof_wanted"}
+    {"clock_unproven", "too_early", "too_late", "list_too_old", "other_window", "superseded"}
 )
 """Refusals that rest on what the box takes for the time: a time proof may change them."""
 
@@ -80,7 +81,7 @@ class Phones:
         return self._handshake.counts
 
     async def hello(self, connection: str) -> bytes:
-        """Return the HELLO of a connection. ``GattRefused``: too many at once."""
+        """Return the HELLO of a connection."""
         state = self._state()
         time = access.belief(state, state.at)
         proven = time.quality >= ClockQuality.GNSS
@@ -177,7 +178,7 @@ class Phones:
         from_seq = heard.from_seq or state.sending.acked_seq + 1
         kept = self._batches.get(connection)
         if kept is None or kept[0] != from_seq:
-            to_seq = min(from_seq + BATCH_ROWS - 1, state.kept.outbox.last_seq)
+            to_seq = min(from_seq + state.policy.batch_events_max - 1, state.kept.outbox.last_seq)
             made = await self._at_home(self._mail.batch(from_seq, to_seq)) if from_seq <= to_seq else None
             if made is None:
                 await self._say(connection, heard.ticket, "denied", "nothing_there")
@@ -239,7 +240,8 @@ class Phones:
     def _give_up(self, connection: str) -> None:
         """Answer in time that nobody knows: the door may have been opened all the same."""
         ticket = self._handshake.ticket(connection)
-        answer = Answer("unknown", "no_answer", door=door_word(self._state()))
+        door = door_word(self._state()) if self._handshake.may_know(connection) else "unknown"
+        answer = Answer("unknown", "no_answer", door=door)
         if not ticket or not self._handshake.answer(connection, ticket, answer):
             raise GattRefused(NOT_UNDERSTOOD, "no_conversation")
 
@@ -252,4 +254,12 @@ class Phones:
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Look how it ended. One that failed leaves its phone without an answer, which it is told in time."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.counts["failed"] += 1
+            log.error("a phone could not be served: %s", error, exc_info=error)

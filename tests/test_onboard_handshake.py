@@ -20,7 +20,7 @@ from cloud_sync.documents.conversation import (
     Op,
 )
 from onboard.core.gatt import BUSY, HELLO_OVER, NOT_UNDERSTOOD, REFERENCE_UNKNOWN, GattRefused
-from onboard.handshake import ERRAND_S, HELLO_S, IDLE_S, LINES_MAX, OPEN_MAX, WISHES_MAX, Handshake
+from onboard.handshake import ERRAND_S, HELLO_S, IDLE_S, LINES_MAX, OPEN_MAX, TURN_S, WISHES_MAX, Handshake
 from onboard.heard import Asked, Brought, Heard, Told, Wanted
 from onboard.parcel import VISIT_MAX_BYTES
 from tests.document_rig import BOX_V, CAR, CLOUD, KEYS, ROOT, STORE, STRANGER
@@ -158,6 +158,33 @@ def test_only_a_few_talk_at_once_and_the_next_is_told_busy(box: Handshake) -> No
     box.gone("0")
     phone = greet(box, "late")
     assert isinstance(box.write("late", phone.opening(wish()), 0.0, BOOK), Asked)
+
+
+def test_phones_that_hold_on_keep_nobody_out_for_longer_than_their_turn(box: Handshake) -> None:
+    """Whoever ever had a pass can open a conversation, and then say something for ever."""
+    for number in range(OPEN_MAX):
+        begin(box, str(number), now_s=number / 10)
+    late = TURN_S + 0.05
+    phone = greet(box, "late", late)
+    assert isinstance(box.write("late", phone.opening(wish()), late, BOOK), Asked)
+    assert box.idle(late) == ("0",), "the oldest made room"
+    phone = greet(box, "next", late)
+    assert refused(box, phone.opening(wish()), "next", late) == BUSY
+
+
+def test_passes_of_an_unknown_authority_take_no_turn(box: Handshake) -> None:
+    for number in range(2 * OPEN_MAX):
+        phone = greet(box, str(number))
+        phone.grant = encode_pass(grant(BOOKING), STRANGER)
+        reply(box, phone, box.write(str(number), phone.opening(wish()), 0.0, BOOK), str(number))
+    begin(box, "good")
+
+
+def test_a_phone_that_does_not_fetch_its_answer_is_dropped_as_well(box: Handshake) -> None:
+    phone = greet(box)
+    assert isinstance(box.write("a", phone.opening(wish()), 0.0, BOOK), Asked)
+    assert box.idle(IDLE_S) == ()
+    assert box.idle(IDLE_S + 0.1) == ("a",)
 
 
 def test_a_crowd_of_strangers_pushes_no_good_phone_out(box: Handshake) -> None:

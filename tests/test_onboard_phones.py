@@ -173,3 +173,25 @@ def test_a_phone_that_gets_no_answer_is_told_so_in_time(tmp_path: Path, monkeypa
     assert (answer.status, answer.reason) == ("unknown", "no_answer")
     assert rig.door.pulses == [Action.UNLOCK]
     assert "no_answer" in ANSWERS
+
+
+def test_a_document_that_the_box_fails_over_leaves_an_answer_and_a_word_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("onboard.phones.ANSWER_S", 0.2)
+
+    async def story(rig: PhoneRig) -> Answer:
+        await rig.take(listed_document(BOOKING))
+
+        async def fails(_document: bytes) -> str:
+            raise OSError("no space left")
+
+        monkeypatch.setattr(rig.box.mail, "deliver", fails)
+        talk = Talk(rig.call(), wallet(BOOKING))
+        await talk.open(talk.wish(Op.STATUS), by_pass=False)
+        return await talk.put(listed_document(BOOKING, version=2))
+
+    answer, rig, _ = play(tmp_path, story)
+    assert (answer.status, answer.reason) == ("unknown", "no_answer")
+    assert rig.box.phones.counts["failed"] == 1
+    assert "no space left" in caplog.text
