@@ -1,4 +1,4 @@
-"""A driver's phone: its wallet, its half of the conversation, and what it carries for the commune.
+"""A driver's phone: its half of the conversation, and a visit at the car. What it holds is ``sim.phone_wallet``'s.
 
 Knows no radio: ``Gatt`` is one connection to a car, over bleak (``sim.phone_ble``), over the bench's radio, or straight
 to a box in the same process. What it does is what the app on a driver's phone has to do.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Protocol, Self
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from cloud_sync.documents import AgreementKey, BoxSigner, DocumentType, Reason, Refused, document_type
+from cloud_sync.documents import AgreementKey, DocumentType, Reason, Refused, document_type
 from cloud_sync.documents.conversation import (
     CHUNK_MAX_BYTES,
     FURTHER,
@@ -35,6 +32,7 @@ from cloud_sync.documents.conversation import (
 )
 from onboard.core import gatt as codes
 from onboard.core.gatt import COMMAND, HELLO, RESULT, VALUE_BYTES_MAX
+from sim.phone_wallet import Bag, Cloud, Wallet
 
 PROMISES: Final = ("opening", "locking")
 OUTCOME_LOOKS: Final = 10
@@ -75,60 +73,6 @@ class Gatt(Protocol):
     async def write(self, characteristic: str, value: bytes) -> None:
         """Write a value and wait for the response; ``GattError``."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Wallet:
-    """What a phone holds for one booking: which car, its key V (33 bytes), the phone's own key, the pass."""
-
-    vehicle: str
-    name: str
-    """The car's name on the radio."""
-    box: bytes
-    key: BoxSigner = field(repr=False)
-    booking: bytes
-    grant: bytes
-    """The pass; empty where the phone has none, for its booking is on the car's list."""
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a file that ``save`` wrote. ValueError or OSError: it can't be used, and why."""
-        try:
-            values = json.loads(path.read_text())
-            return cls(
-                vehicle=str(values["vehicle"]),
-                name=str(values["name"]),
-                box=bytes.fromhex(values["box"]),
-                key=BoxSigner.from_bytes(bytes.fromhex(values["key"])),
-                booking=bytes.fromhex(values["booking"]),
-                grant=bytes.fromhex(values.get("pass", "")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no pass of this kind ({error}); get it anew from the commune") from error
-
-    def save(self, path: Path) -> None:
-        """Write it to a file that only its owner can read, whole or not at all."""
-        values: dict[str, object] = {
-            "vehicle": self.vehicle,
-            "name": self.name,
-            "box": self.box.hex(),
-            "key": self.key.to_bytes().hex(),
-            "booking": self.booking.hex(),
-            "pass": self.grant.hex(),
-        }
-        _write_private(path, values)
-
-
-def _write_private(path: Path, values: dict[str, object]) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(values, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 class Talk:
@@ -232,60 +176,6 @@ class Talk:
             self.round_trips += 1
 
 
-class Cloud(Protocol):
-    """The commune, where the phone has network. Each raises OSError where it hasn't."""
-
-    async def documents(self, vehicle: str, heard: Answer | None) -> list[bytes]:
-        """Return what the car should get, in order, given what it said last; a time proof if it wants one."""
-        ...
-
-    async def post(self, vehicle: str, batches: list[bytes]) -> list[bytes]:
-        """Hand a car's batches over; return what the car should get for them."""
-        ...
-
-
-@dataclass(slots=True)
-class Bag:
-    """What a phone carries for one car. Kept over visits; a batch stays until the commune has taken it."""
-
-    vehicle: str
-    down: list[bytes] = field(default_factory=list)
-    up: list[bytes] = field(default_factory=list)
-    heard: Answer | None = None
-
-    @classmethod
-    def load(cls, path: Path, vehicle: str) -> Self:
-        """Read what ``save`` wrote; an empty bag where there is none, or it is another car's."""
-        try:
-            values = json.loads(path.read_text())
-            if values["vehicle"] == vehicle:
-                down, up = ([bytes.fromhex(each) for each in values[way]] for way in ("down", "up"))
-                return cls(vehicle, down, up)
-        except FileNotFoundError:
-            pass
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): trips may be in it; keep it and ask the commune") from error
-        return cls(vehicle)
-
-    def save(self, path: Path) -> None:
-        """Write it to a file that only its owner can read, whole or not at all."""
-        _write_private(
-            path,
-            {
-                "vehicle": self.vehicle,
-                "down": [each.hex() for each in self.down],
-                "up": [each.hex() for each in self.up],
-            },
-        )
-
-    async def exchange(self, cloud: Cloud) -> None:
-        """Where there is network: hand over what the car gave, and take what it should get. OSError: there is none."""
-        if self.up:
-            await cloud.post(self.vehicle, self.up)
-            self.up.clear()
-        self.down = await cloud.documents(self.vehicle, self.heard)
-
-
 @dataclass(frozen=True, slots=True)
 class Visit:
     """What came of a visit: the answer to what the driver wanted, and what was carried."""
@@ -297,24 +187,28 @@ class Visit:
     """Of the answer that counts, from its HELLO on."""
 
 
-async def visit(gatt: Gatt, wallet: Wallet, wish: Wish, bag: Bag | None = None, cloud: Cloud | None = None) -> Visit:
+async def visit(
+    gatt: Gatt,
+    wallet: Wallet,
+    wish: Wish,
+    bag: Bag | None = None,
+    cloud: Cloud | None = None,
+    tell: Callable[[Answer], None] = lambda _: None,
+) -> Visit:
     """Do what a driver who taps once expects: ask, bring what the car lacks, ask again, take trips along.
 
     ``wish`` keeps its id when a visit is repeated after a lost connection: the car never does it twice. Without a
-    ``bag`` the phone carries nothing. ``GattError``, or ``Refused`` for a car that is none.
+    ``bag`` the phone carries nothing. ``tell`` gets the answer as soon as it is known: what is carried afterwards may
+    take longer than a driver waits. ``GattError``, or ``Refused`` for a car that is none.
     """
     talk, answer, wish = await _open(gatt, wallet, wish)
     trips = talk.round_trips
     brought = taken = 0
-    if bag is not None:
-        if answer.status == "denied" and cloud is not None:
+    if bag is not None and answer.status == "denied":
+        if cloud is not None:
             await _ask_commune(bag, answer, cloud)
-        for document in _lacking(bag, answer):
-            await talk.put(document)
-            # Whatever the car made of it: it has it, and the next visit shall not wait for it again.
-            bag.down.remove(document)
-            brought += 1
-        if brought and answer.status == "denied":
+        brought = await _bring(talk, bag, answer)
+        if brought:
             wish = talk.wish(wish.op)  # the last one has its answer
             if answer.reason == "key_set_wanted":
                 talk, answer, wish = await _open(gatt, wallet, wish)
@@ -322,9 +216,21 @@ async def visit(gatt: Gatt, wallet: Wallet, wish: Wish, bag: Bag | None = None, 
                 answer = await talk.say(wish)
             trips = talk.round_trips
     answer = await _outcome(talk, answer, wish)
+    tell(answer)
     if bag is not None:
+        brought += await _bring(talk, bag, answer)
         bag.heard, taken = await _take_along(talk, bag, answer)
     return Visit(answer, brought, taken, trips)
+
+
+async def _bring(talk: Talk, bag: Bag, answer: Answer) -> int:
+    """Hand over what this answer does not show to be there; return how many documents."""
+    documents = _lacking(bag, answer)
+    for document in documents:
+        await talk.put(document)
+        # Whatever the car made of it: it has it, and the next visit shall not wait for it again.
+        bag.down.remove(document)
+    return len(documents)
 
 
 async def _outcome(talk: Talk, answer: Answer, wish: Wish) -> Answer:

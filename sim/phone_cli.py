@@ -16,15 +16,17 @@ import json
 import secrets
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cloud_sync.documents import BoxSigner, Refused
 from cloud_sync.documents.answers import words
-from cloud_sync.documents.conversation import Op, Wish
+from cloud_sync.documents.conversation import Answer, Op, Wish
 from onboard.core.gatt import BUSY, HELLO_OVER
-from sim.phone import REASONS, Bag, GattError, Visit, Wallet, visit
+from sim.phone import REASONS, GattError, Visit, visit
 from sim.phone_ble import connect
 from sim.phone_cloud import CloudError, HttpCloud
+from sim.phone_wallet import Bag, Wallet
 
 OPS = {"unlock": Op.UNLOCK, "lock": Op.LOCK, "finish": Op.FINISH, "status": Op.STATUS}
 TRIES = 3
@@ -54,7 +56,9 @@ def _fail(error: Exception, code: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="amibox phone", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="amibox phone",
+        description=str(__doc__).replace("`", ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text in (
@@ -121,7 +125,7 @@ async def _at_the_car(args: argparse.Namespace) -> int:
     if cloud is not None:
         await _exchange(bag, cloud)
     bag.save(bag_file)
-    _tell(came, bag, args)
+    _report(came, bag, args)
     return 1 if came.answer.status in ("denied", "unknown") else 0
 
 
@@ -138,7 +142,7 @@ async def _visit(args: argparse.Namespace, held: Wallet, bag: Bag, cloud: HttpCl
     for left in reversed(range(TRIES)):
         try:
             async with connect(held.name, args.adapter) as gatt:
-                return await visit(gatt, held, wish, bag, cloud)
+                return await visit(gatt, held, wish, bag, cloud, partial(_tell, args))
         except GattError as error:
             if not left or error.code not in (None, BUSY, HELLO_OVER):
                 raise
@@ -147,23 +151,32 @@ async def _visit(args: argparse.Namespace, held: Wallet, bag: Bag, cloud: HttpCl
     raise AssertionError("the last try returns or raises")
 
 
-def _tell(came: Visit, bag: Bag, args: argparse.Namespace) -> None:
+def _text(answer: Answer, language: str) -> str:
+    return getattr(words(answer.reason), language) if answer.reason else f"door {answer.door}"
+
+
+def _tell(args: argparse.Namespace, answer: Answer) -> None:
+    """Say at once what the driver waits for; as JSON it comes with the rest."""
+    if not args.json:
+        sys.stdout.write(f"{_text(answer, args.language)}\n")
+        sys.stdout.flush()
+
+
+def _report(came: Visit, bag: Bag, args: argparse.Namespace) -> None:
     answer = came.answer
-    text = getattr(words(answer.reason), args.language) if answer.reason else ""
-    if args.json:
-        told = {
-            "status": answer.status,
-            "reason": answer.reason,
-            "text": text,
-            "door": answer.door,
-            "up_to_seq": answer.up_to_seq,
-            "acked_seq": answer.acked_seq,
-            "round_trips": came.round_trips,
-            "brought": came.brought,
-            "taken": came.taken,
-            "waiting": len(bag.up),
-        }
-        sys.stdout.write(json.dumps(told) + "\n")
+    if not args.json:
+        sys.stdout.write(f"brought {came.brought} to the car, took {came.taken} along, {len(bag.up)} wait here\n")
         return
-    sys.stdout.write(f"{text or answer.status}\n")
-    sys.stdout.write(f"door {answer.door}; brought {came.brought}, took {came.taken}, {len(bag.up)} wait here\n")
+    told = {
+        "status": answer.status,
+        "reason": answer.reason,
+        "text": _text(answer, args.language),
+        "door": answer.door,
+        "up_to_seq": answer.up_to_seq,
+        "acked_seq": answer.acked_seq,
+        "round_trips": came.round_trips,
+        "brought": came.brought,
+        "taken": came.taken,
+        "waiting": len(bag.up),
+    }
+    sys.stdout.write(json.dumps(told) + "\n")

@@ -23,6 +23,20 @@ class CloudError(OSError):
         self.refused = refused
 
 
+def told(heard: Answer | None) -> dict[str, Any]:
+    """Return what a car said last, as the commune's courier route wants to hear it."""
+    if heard is None:
+        return {}
+    known: dict[str, Any] = {
+        "list_version": heard.list_version,
+        "key_set_version": heard.key_set_version,
+        "store_id": heard.store_id.hex(),
+        "up_to_seq": heard.up_to_seq,
+        "acked_seq": heard.acked_seq,
+    }
+    return known if heard.time_nonce is None else known | {"time_nonce": heard.time_nonce.hex()}
+
+
 class HttpCloud:
     """``sim.phone.Cloud`` at a base address such as ``http://localhost:8000``."""
 
@@ -31,24 +45,12 @@ class HttpCloud:
 
     async def documents(self, vehicle: str, heard: Answer | None) -> list[bytes]:
         """Return what the car should get, in order."""
-        known: dict[str, Any] = {}
-        if heard is not None:
-            known = {
-                "list_version": heard.list_version,
-                "key_set_version": heard.key_set_version,
-                "store_id": heard.store_id.hex(),
-                "up_to_seq": heard.up_to_seq,
-                "acked_seq": heard.acked_seq,
-            }
-            if heard.time_nonce is not None:
-                known["time_nonce"] = heard.time_nonce.hex()
-        answer = await self.ask(f"vehicles/{vehicle}/courier", known)
+        answer = await self.ask(f"vehicles/{vehicle}/courier", told(heard))
         return [bytes.fromhex(each) for each in answer["documents"]]
 
-    async def post(self, vehicle: str, batches: list[bytes]) -> list[bytes]:
-        """Hand batches over; return what the car should get for them."""
-        answer = await self.ask(f"vehicles/{vehicle}/batches", {"documents": [each.hex() for each in batches]})
-        return [bytes.fromhex(each) for each in answer["documents"]]
+    async def post(self, vehicle: str, batches: list[bytes]) -> None:
+        """Hand batches over. What the commune refuses no repetition helps: it has counted it."""
+        await self.ask(f"vehicles/{vehicle}/batches", {"documents": [each.hex() for each in batches]})
 
     async def grant(self, booking: str, phone_key: bytes) -> dict[str, Any]:
         """Return the pass for a booking, and what the phone must know of its car."""

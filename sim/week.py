@@ -18,8 +18,9 @@ from cloud_sync.documents.answers import words
 from cloud_sync.documents.conversation import Answer, Op, Wish
 from onboard.core.events import AccessRequested, CardCredential, Intent
 from onboard.core.grants import Assurance
-from sim.phone import Bag, Wallet, visit
+from sim.phone import visit
 from sim.phone_cloud import HttpCloud
+from sim.phone_wallet import Bag, Wallet
 from sim.week_car import OfflineCar
 from sim.week_town import MONDAY_S, VEHICLE, Town
 
@@ -65,6 +66,9 @@ class Week:
         self._car = OfflineCar(folder, self._town)
         self._result = Result()
         self._visits = 0
+        self._today_s = MONDAY_S
+        self._handed_over: list[bytes] = []
+        """What was handed over last."""
         self._drivers = {name: Driver(name, carry) for name in ("Anna", "Bert", "Chloé", "David", "Emma")}
 
     async def play(self) -> Result:
@@ -148,9 +152,9 @@ class Week:
     async def _book_card(self, ref: bytes, hour: float, pickup: str, dropoff: str) -> str:
         booking = await self._town.book(self._today_s + hour * HOUR_S, pickup, dropoff, card=ref)
         # What Bert fetched before does not hold it: he looks at his phone once more before he leaves.
-        for who in self._drivers.values():
-            if who.name == "Bert" and who.carries:
-                await who.bag.exchange(HttpCloud(self._town.address))
+        bert = self._drivers["Bert"]
+        if bert.carries:
+            await bert.bag.exchange(HttpCloud(self._town.address))
         return booking
 
     async def _ride(
@@ -212,9 +216,6 @@ class Week:
         self._handed_over = held
         which = "once more " if again else ""
         self._say("cloud", f"{who.name}'s phone hands over {which}{len(held)} batch{'es' * (len(held) != 1)}")
-
-    _handed_over: list[bytes] = []  # noqa: RUF012 - replaced, never changed
-    _today_s: float = MONDAY_S
 
     async def _count(self) -> Result:
         found = self._result

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from onboard.box import Box, Devices, Setting
 from onboard.config import parse_config
@@ -31,10 +30,9 @@ from onboard.core.events import (
     SignalsReported,
     TimeHeard,
 )
-from onboard.core.gatt import COMMAND, HELLO, RESULT, GattRefused
 from onboard.mail import Identity
 from onboard.notify import Notifier
-from sim.phone import GattError
+from sim.phone_call import Call
 from sim.week_town import STATIONS, VEHICLE, Town
 
 CONFIG: Final = """
@@ -57,8 +55,6 @@ radius_m = 60.0
 """
 SPEED_MPS: Final = 10.0
 STEP_S: Final = 10.0
-MTU: Final = 185
-"""An iPhone's."""
 BUILD_S: Final = 1_795_305_600.0
 """A date before the story: 2026-11-22."""
 
@@ -184,7 +180,7 @@ class OfflineCar:
 
     def call(self, name: str) -> Call:
         """Have a phone connect."""
-        return Call(self._box.phones, name, self._quiet)
+        return Call(self._box.phones, name, quiet=self._quiet)
 
     def hang_up(self, call: Call) -> None:
         """Have a phone's connection end."""
@@ -239,49 +235,3 @@ class OfflineCar:
         reactor = self._box.reactor
         while not reactor.idle or reactor.state.doors.actuation is not None:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.001)
-
-
-class Phones(Protocol):
-    """What is needed of ``onboard.phones.Phones``."""
-
-    async def hello(self, connection: str) -> bytes:
-        """Return the HELLO."""
-        ...
-
-    async def command(self, connection: str, data: bytes) -> None:
-        """Take a write."""
-        ...
-
-    async def result(self, connection: str) -> bytes:
-        """Return the answer."""
-        ...
-
-
-class Call:
-    """A connection without a radio; ``sim.phone.Gatt``."""
-
-    write_max_bytes = MTU - 3
-
-    def __init__(self, phones: Phones, name: str, quiet: Callable[[], Any]) -> None:
-        self.name = name
-        self._phones = phones
-        self._quiet = quiet
-
-    async def read(self, characteristic: str) -> bytes:
-        """Read a value; ``GattError``."""
-        reads = {HELLO: self._phones.hello, RESULT: self._phones.result}
-        try:
-            value = await reads[characteristic](self.name)
-        except GattRefused as refused:
-            raise GattError(str(refused), refused.code) from None
-        await self._quiet()
-        return value
-
-    async def write(self, characteristic: str, value: bytes) -> None:
-        """Write a value; ``GattError``."""
-        if characteristic != COMMAND:
-            raise GattError(f"{characteristic} can't be written")
-        try:
-            await self._phones.command(self.name, value)
-        except GattRefused as refused:
-            raise GattError(str(refused), refused.code) from None

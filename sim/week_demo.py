@@ -53,5 +53,5 @@ def judge(result: Result) -> list[Check]:
         Check("their distances", f"off by {off_m:.0f} m at most", off_m <= DISTANCE_OFF_MAX_M),
         Check("refused: who should be", refused, result.refused == REFUSED),
         Check("no alarm", f"{len(result.alarms)}", not result.alarms),
-        Check("what the box does not know to be there", f"{result.unacknowledged} records", result.unacknowledged <= 4),
+        Check("receipts still on their way to the car", f"{result.unacknowledged}", result.unacknowledged <= 4),
     ]

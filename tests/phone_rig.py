@@ -29,27 +29,23 @@ from onboard.core.events import (
     SignalsReported,
     TimeHeard,
 )
-from onboard.core.gatt import GattRefused
 from onboard.core.grants import BookingKind, Pass, Reservation, ReservationList, Rights
 from onboard.core.records import AccessDenied, DocumentRefused
 from onboard.core.state import State
 from onboard.mail import Identity
 from onboard.notify import Notifier
-from sim.phone import GattError, Wallet, visit
+from sim.phone import visit
+from sim.phone_call import Call
+from sim.phone_wallet import Wallet
 from tests.document_rig import BOX, BOX_V, CAR, CLOUD, KEYS, ROOT, ROOTS
+from tests.test_onboard_box import CONFIG
 
 T0 = 1_797_000_000
 """Unix seconds at the beginning of every story."""
 HOUR_S = 3600
 ANNA = BoxSigner.from_bytes(bytes([21]) * 32)
 BERT = BoxSigner.from_bytes(bytes([22]) * 32)
-CONFIG = """
-[box]
-data_dir = "{dir}/data"
-provisioning = "{dir}/provisioning.cbor"
-socket = "{dir}/box.sock"
-[car]
-model = "ami"
+STATION = """
 [[station]]
 id = "bazouges"
 name = "Bazouges"
@@ -162,38 +158,13 @@ class ObedientDoor:
         )
 
 
-class Direct:
-    """A connection to a box in this process, cut as a radio with this MTU would."""
-
-    def __init__(self, rig: PhoneRig, connection: str, mtu: int = 247) -> None:
-        self.connection = connection
-        self.write_max_bytes = mtu - 3
-        self._rig = rig
-
-    async def read(self, characteristic: str) -> bytes:
-        phones = self._rig.box.phones
-        reads = {"2": phones.hello, "4": phones.result}
-        try:
-            return await reads[characteristic[7]](self.connection)
-        except GattRefused as refused:
-            raise GattError(str(refused), refused.code) from None
-
-    async def write(self, characteristic: str, value: bytes) -> None:
-        assert characteristic[7] == "3"
-        assert len(value) <= self.write_max_bytes
-        try:
-            await self._rig.box.phones.command(self.connection, value)
-        except GattRefused as refused:
-            raise GattError(str(refused), refused.code) from None
-
-
 class PhoneRig:
     """One box and what happens round it."""
 
     def __init__(self, directory: Path, *, policy: dict[str, Any] | None = None) -> None:
         self.clock = RigClock()
         self.door = ObedientDoor(self)
-        config = parse_config(CONFIG.format(dir=directory), directory / "box.toml")
+        config = parse_config(CONFIG.format(dir=directory) + STATION, directory / "box.toml")
         config = replace(config, policy=replace(config.policy, **(policy or {})))
         identity = Identity(CAR, BOX_V, BOX, ROOTS)
         keys = encode_key_set(KEYS, ROOT)
@@ -248,7 +219,7 @@ class PhoneRig:
         try:
             came = await visit(gatt, who, Wish(secrets.token_bytes(16), op), **more)
         finally:
-            self.box.phones.gone(gatt.connection)
+            self.box.phones.gone(gatt.name)
         await self.settled()
         return came.answer
 
@@ -258,10 +229,10 @@ class PhoneRig:
             await asyncio.sleep(0.01)
         await self.quiet()
 
-    def call(self, mtu: int = 247) -> Direct:
+    def call(self, mtu: int = 247) -> Call:
         """Return a new connection."""
         self._connections += 1
-        return Direct(self, f"/org/bluez/hci0/dev_{self._connections}", mtu)
+        return Call(self.box.phones, f"/org/bluez/hci0/dev_{self._connections}", mtu)
 
 
 @asynccontextmanager

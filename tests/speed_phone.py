@@ -1,7 +1,7 @@
 """``make bench``: from the last byte of a phone's command to the relay's line, against the bare floor, in one run.
 
-The floor is what no box can do without: the same rows, committed with FULL sync to the same disk, and one GPIO write.
-Both are taken in turns. The radio is not in it; the pins are gpiozero's mock, the thread of the door is the real one.
+The floor is what no box can do without: rows of about that size, committed with FULL sync on the same disk, and one
+GPIO write. Both are taken in turns. The radio is not in it; the pins are gpiozero's mock, the door's thread is real.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from onboard.box import Devices
 from onboard.core.commands import Action
 from onboard.notify import Notifier
 from sim.phone import Talk
-from tests.phone_rig import BOOKING, Direct, PhoneRig, listed_document, wallet
+from sim.phone_call import Call
+from tests.phone_rig import BOOKING, PhoneRig, listed_document, wallet
 
 ROUNDS = int(os.environ.get("ROUNDS", "40"))
 WANTED = 1.5
@@ -50,7 +51,7 @@ class TimedDoor(Door):
             (pin.drive_high if relay == Action.UNLOCK else pin.drive_low)()
 
 
-class LastByte(Direct):
+class LastByte(Call):
     """A connection that notes when the last byte of a command is handed over."""
 
     last_s = 0.0
@@ -100,7 +101,7 @@ async def measure(folder: Path) -> tuple[list[float], list[float]]:
     await rig.take(listed_document(BOOKING))
     floor, ours, bare = Floor(folder), list[float](), list[float]()
     for number in range(ROUNDS + 2):
-        talk = Talk(line := LastByte(rig, f"round {number}"), wallet(BOOKING))
+        talk = Talk(line := LastByte(rig.box.phones, f"round {number}", 247), wallet(BOOKING))
         answer = await talk.open(talk.wish(Op.UNLOCK), by_pass=False)
         assert answer.status == "granted", answer
         await rig.settled()
@@ -112,7 +113,7 @@ async def measure(folder: Path) -> tuple[list[float], list[float]]:
         answer = await talk.say(talk.wish(Op.LOCK))
         assert answer.status == "accepted", answer
         await rig.settled()
-        rig.box.phones.gone(line.connection)
+        rig.box.phones.gone(line.name)
         rig.clock.ahead_s += 30  # the relays' rate allows so many
         await rig.at(number)
     rig.box.stop()

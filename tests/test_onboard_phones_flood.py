@@ -51,7 +51,7 @@ def test_a_flood_neither_keeps_a_good_phone_out_nor_fills_the_disk(tmp_path: Pat
                         await asyncio.sleep(0)
                     assert (await visiting).answer.status in ("granted", "ok")
                     waits.append(asyncio.get_running_loop().time() - began_s)
-                    rig.box.phones.gone(gatt.connection)
+                    rig.box.phones.gone(gatt.name)
                     rig.door.report()
             assert len(waits) == STRANGERS // 50
             assert max(waits) < SERVED_S
@@ -76,7 +76,7 @@ def test_half_a_message_is_forgotten_with_its_silence(tmp_path: Path) -> None:
             for _ in range(40):
                 await half.write(COMMAND, b"\4\0"[:1] if _ == 0 else b"\0")
             rig.clock.ahead_s += 6
-            assert rig.box.phones.idle() == (half.connection,)
+            assert rig.box.phones.idle() == (half.name,)
             assert not rig.box.phones._handshake._lines
 
     asyncio.run(story())

@@ -28,7 +28,7 @@ from onboard.core.clock import ClockQuality
 from onboard.core.commands import Action
 from onboard.core.events import Intent, MaintenanceRequested
 from onboard.core.grants import Revocation, Rights, StaffGrant
-from sim.phone import Bag
+from sim.phone_wallet import Bag
 from tests.document_rig import CAR, CLOUD, CLOUD_C, KEYS, ROOT, STRANGER
 from tests.phone_rig import (
     ANNA,
@@ -62,8 +62,8 @@ class Commune:
             found.append(encode_time_proof(TimeProof(vehicle, heard.time_nonce, self._now_s), CLOUD))
         return found
 
-    async def post(self, _vehicle: str, _batches: list[bytes]) -> list[bytes]:
-        return []
+    async def post(self, _vehicle: str, _batches: list[bytes]) -> None:
+        pass
 
 
 async def pass_for_another_car(rig: PhoneRig) -> Answer:

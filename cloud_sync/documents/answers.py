@@ -22,7 +22,7 @@ ANSWERS: Final[dict[str, Words]] = {
     "opening": Words("La porte s'ouvre. Bonne route.", "The door opens. Have a good drive."),
     "opened": Words("La porte a été ouverte. Bonne route.", "The door was opened. Have a good drive."),
     "locking": Words("La porte se ferme à clé.", "The door locks."),
-    "locked": Words("La voiture est déjà fermée à clé.", "The car is locked already."),
+    "locked": Words("La voiture est fermée à clé.", "The car is locked."),
     "shut_the_door": Words(
         "Fermez les portes : la voiture se verrouille à la dernière.",
         "Shut the doors: the car locks with the last one.",
@@ -30,12 +30,12 @@ ANSWERS: Final[dict[str, Words]] = {
     "finished": Words("La location est terminée. Branchez la voiture.", "The rental is over. Plug the car in."),
     # Nobody knows.
     "no_answer": Words(
-        "Pas de réponse à temps. La porte s'est peut-être ouverte : regardez, puis réessayez.",
-        "No answer in time. The door may have opened: look, then try again.",
+        "Pas de réponse à temps. La serrure a peut-être bougé : regardez, puis réessayez.",
+        "No answer in time. The lock may have moved: look, then try again.",
     ),
     "interrupted": Words(
-        "Le boîtier a redémarré entre-temps. La porte s'est peut-être ouverte : regardez, puis réessayez.",
-        "The box restarted meanwhile. The door may have opened: look, then try again.",
+        "Le boîtier a redémarré entre-temps. La serrure a peut-être bougé : regardez, puis réessayez.",
+        "The box restarted meanwhile. The lock may have moved: look, then try again.",
     ),
     # Not here, not you.
     "wrong_vehicle": Words(
@@ -117,7 +117,7 @@ ANSWERS: Final[dict[str, Words]] = {
         "The car can't tell whether its doors are shut. Try again in some seconds, or call the town hall.",
     ),
     "not_open": Words("La voiture n'est pas louée : rien à fermer.", "The car is not rented: nothing to lock."),
-    "not_moved": Words("La porte n'a pas bougé. Réessayez.", "The door has not moved. Try again."),
+    "not_moved": Words("La serrure n'a pas bougé. Réessayez.", "The lock has not moved. Try again."),
     # From the commune, for the driver.
     "command_too_old": Words(
         "L'ordre est arrivé trop tard et n'a rien fait. Réessayez.",

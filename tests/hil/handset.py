@@ -11,7 +11,9 @@ from cloud_sync.documents import BoxSigner
 from cloud_sync.documents.conversation import Answer, Op, Wish
 from onboard.core.gatt import COMMAND, HELLO, RESULT, SERVICE
 from sim.commune import Commune
-from sim.phone import Bag, Cloud, GattError, Visit, Wallet, visit
+from sim.phone import GattError, Visit, visit
+from sim.phone_cloud import told
+from sim.phone_wallet import Bag, Cloud, Wallet
 from sim.rig import VEHICLE, RadioError, Rig
 
 
@@ -46,17 +48,12 @@ class ByHand:
         self._commune = commune
 
     async def documents(self, vehicle: str, heard: Answer | None) -> list[bytes]:
-        known: dict[str, Any] = {}
-        if heard is not None:
-            known = {"list_version": heard.list_version, "key_set_version": heard.key_set_version}
-            known |= {"store_id": heard.store_id.hex(), "up_to_seq": heard.up_to_seq, "acked_seq": heard.acked_seq}
-        found = self._commune.post(f"vehicles/{vehicle}/courier", known)
+        found = self._commune.post(f"vehicles/{vehicle}/courier", told(heard))
         return [bytes.fromhex(each) for each in found["documents"]]
 
-    async def post(self, vehicle: str, batches: list[bytes]) -> list[bytes]:
+    async def post(self, vehicle: str, batches: list[bytes]) -> None:
         found = self._commune.post(f"vehicles/{vehicle}/batches", {"documents": [each.hex() for each in batches]})
         assert set(found["results"]) == {"taken"}
-        return [bytes.fromhex(each) for each in found["documents"]]
 
 
 class Handset:
