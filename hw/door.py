@@ -14,6 +14,7 @@ late.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -216,9 +217,11 @@ class Door:
             self._open()
             while not life.stop.is_set():
                 life.beat()
+                began_s = time.monotonic()
                 self._wake.wait(self._turn(life))
+                # Only the rest of it: a door that was at rest moves at once.
+                life.stop.wait(max(0.0, began_s + TURN_MIN_S - time.monotonic()))
                 self._wake.clear()
-                life.stop.wait(TURN_MIN_S)
         except AdapterError:
             self.counts["lost"] += 1
             raise

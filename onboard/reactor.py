@@ -90,6 +90,10 @@ class Store(Protocol):
         """Make one step durable; raise when that failed."""
         ...
 
+    async def settle(self) -> None:
+        """Finish what need not be done before the step's commands; raise when that failed."""
+        ...
+
     async def release(self, up_to_seq: int, now_wall_s: float) -> None:
         """Let rows go that the cloud has."""
         ...
@@ -229,6 +233,8 @@ class Reactor:
         self.state = state
         for command in todo:
             await self._perform(command)
+        if todo is not commands:
+            await self._store.settle()
 
     async def serve_deadlines(self) -> None:
         """Serve everything that is due by now."""

@@ -110,6 +110,7 @@ class Store:
         self._store_id = found.kept.outbox.store_id
         self._acked_seq = found.kept.outbox.acked_seq
         self._now_wall_s: float | None = None
+        self._committed = found.kept
         self._head = self.digest(self._last_seq) or GENESIS
         self._live_on_reserve(yes=reserve.released)
 
@@ -143,7 +144,7 @@ class Store:
                 found = again()
             reserve.take()
             store = cls(directory, limits, found, side, reserve)
-            store._settle_side(found.kept)
+            store.settle()
         except OSError as error:
             raise StoreFailed(
                 f"the store's directory cannot be used: {error}. Look at the disk and its mount"
@@ -185,9 +186,23 @@ class Store:
             self._parts = split(kept)
             if told:
                 del self._texts[REPLACED]
-        kept = replace(kept, outbox=replace(kept.outbox, last_seq=self._last_seq))
-        self._settle_side(kept)
-        return kept
+        self._committed = replace(kept, outbox=replace(kept.outbox, last_seq=self._last_seq))
+        return self._committed
+
+    def settle(self) -> None:
+        """Bring the files beside the database up to the last commit. Raises ``StoreFailed``.
+
+        Nobody at the door need wait for it: the database knows the step, and opening the store does the same.
+        """
+        self._connection()
+        try:
+            self._side.after_commit(self._committed)
+            self._side.raise_floors(self._committed)
+        except OSError as error:
+            # The step is on disk already. On a full disk the file is merely behind, until the next step.
+            if not is_full(error):
+                raise self._failed(error) from error
+            self.counts["side_not_written"] += 1
 
     def _changed(self, kept: Kept) -> dict[str, str]:
         changed: dict[str, str] = {}
@@ -262,17 +277,6 @@ class Store:
             f"writing failed: {error}. The step may be on disk or not; stop, start again and read what is there."
             " Look at the disk"
         )
-
-    def _settle_side(self, kept: Kept) -> None:
-        """Bring the files beside the database up to what is committed."""
-        try:
-            self._side.after_commit(kept)
-            self._side.raise_floors(kept)
-        except OSError as error:
-            # The step is on disk already. On a full disk the file is merely behind, until the next step.
-            if not is_full(error):
-                raise self._failed(error) from error
-            self.counts["side_not_written"] += 1
 
     def rows(self, from_seq: int, to_seq: int) -> list[Row]:
         """Return those rows of these numbers, both included, that are still there; a payload of b"" was dropped."""

@@ -41,6 +41,10 @@ class StoreThread:
         """See ``Store.commit``."""
         return await self._do(partial(self.store.commit, kept, records, at, boot_epoch))
 
+    async def settle(self) -> None:
+        """See ``Store.settle``."""
+        await self._do(self.store.settle)
+
     async def look_for_room(self, boot_s: float) -> None:
         """See ``Store.look_for_room``."""
         await self._do(partial(self.store.look_for_room, boot_s))

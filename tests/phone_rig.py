@@ -38,13 +38,20 @@ from sim.phone import visit
 from sim.phone_call import Call
 from sim.phone_wallet import Wallet
 from tests.document_rig import BOX, BOX_V, CAR, CLOUD, KEYS, ROOT, ROOTS
-from tests.test_onboard_box import CONFIG
 
 T0 = 1_797_000_000
 """Unix seconds at the beginning of every story."""
 HOUR_S = 3600
 ANNA = BoxSigner.from_bytes(bytes([21]) * 32)
 BERT = BoxSigner.from_bytes(bytes([22]) * 32)
+CONFIG = """
+[box]
+data_dir = "{dir}/data"
+provisioning = "{dir}/provisioning.cbor"
+socket = "{dir}/box.sock"
+[car]
+model = "ami"
+"""
 STATION = """
 [[station]]
 id = "bazouges"

@@ -64,7 +64,10 @@ def track(number: int, points: int = 20) -> Track:
 
 
 def put(store: Store, kept: Kept, *records: Recordable, at: Instant = AT) -> Kept:
-    return store.commit(kept, records, at, EPOCH)
+    """Do what the reactor does with a step: commit, and the files beside afterwards."""
+    kept = store.commit(kept, records, at, EPOCH)
+    store.settle()
+    return kept
 
 
 def denied() -> AccessDenied:

@@ -33,15 +33,7 @@ from onboard.mail import Identity
 from onboard.notify import Notifier
 from onboard.reactor import Life
 from tests.document_rig import BOX, BOX_V, CAR, CLOUD, KEYS, LIST, ROOT, ROOTS
-
-CONFIG = """
-[box]
-data_dir = "{dir}/data"
-provisioning = "{dir}/provisioning.cbor"
-socket = "{dir}/box.sock"
-[car]
-model = "ami"
-"""
+from tests.phone_rig import CONFIG
 
 
 @dataclass

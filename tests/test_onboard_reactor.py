@@ -55,6 +55,7 @@ class World:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.broken: Exception | None = None
+        self.unsettled: Exception | None = None
         self.door_broken = False
 
     async def commit(self, kept: Kept, records: tuple[Recordable, ...], at: Instant, boot_epoch: bytes) -> Kept:
@@ -64,6 +65,11 @@ class World:
             raise self.broken
         self.done += [f"commit {type(record).__name__}" for record in records]
         return replace(kept, outbox=replace(kept.outbox, last_seq=kept.outbox.last_seq + len(records)))
+
+    async def settle(self) -> None:
+        if self.unsettled is not None:
+            raise self.unsettled
+        self.done.append("settle")
 
     async def release(self, up_to_seq: int, now_wall_s: float) -> None:
         self.done.append(f"release {up_to_seq} {now_wall_s}")
@@ -95,10 +101,25 @@ def make() -> tuple[Reactor, World, FixedClock]:
     return Reactor(kit.state, clock, world, world, world), world, clock
 
 
-def test_a_tap_is_committed_before_the_relay_moves_and_then_answered() -> None:
+def test_a_tap_is_committed_before_the_relay_moves_and_then_answered_and_waits_for_nothing_else() -> None:
     reactor, world, _ = make()
     asyncio.run(reactor.handle(card()))
+    assert world.done == ["commit TripStarted", "unlock", "granted", "settle"]
+
+
+def test_a_store_that_cannot_finish_ends_the_process_though_the_door_has_moved() -> None:
+    reactor, world, _ = make()
+    world.unsettled = OSError("the disk is dying")
+    with pytest.raises(OSError, match="dying"):
+        asyncio.run(reactor.handle(card()))
     assert world.done == ["commit TripStarted", "unlock", "granted"]
+    assert reactor.state.kept.rental is not None, "what is committed holds"
+
+
+def test_a_step_that_wrote_nothing_has_nothing_to_finish() -> None:
+    reactor, world, _ = make()
+    asyncio.run(reactor.handle(SupplyReported(12.6)))
+    assert "settle" not in world.done
 
 
 def test_a_failed_commit_moves_nothing_keeps_the_state_before_and_ends_the_process() -> None:

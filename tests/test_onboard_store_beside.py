@@ -11,7 +11,7 @@ import pytest
 from onboard import store_open
 from onboard.store import StoreFailed
 from onboard.store_schema import StoreUnreadable
-from tests.store_rig import CAR, LISTED, RENTAL, kill, open_store, put, trip_ended
+from tests.store_rig import AT, CAR, EPOCH, LISTED, RENTAL, kill, open_store, put, trip_ended
 from tests.test_onboard_store_damage import garbage_header, lived_in
 
 
@@ -125,3 +125,16 @@ def test_a_directory_that_cannot_be_used_is_a_fault_with_a_remedy(tmp_path: Path
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreFailed, match="Look at the disk"):
         open_store(tmp_path / "file" / "below")
+
+
+def test_a_process_that_ended_before_the_files_were_finished_finishes_them_when_it_starts_again(tmp_path: Path) -> None:
+    opened = open_store(tmp_path)
+    opened.store.commit(replace(opened.kept, rental=RENTAL), (trip_ended(5),), AT, EPOCH)
+    kill(opened.store)
+    assert RENTAL.booking is not None
+    assert RENTAL.booking.id.hex() not in (tmp_path / "rental.json").read_text()
+    open_store(tmp_path).store.close()
+    (tmp_path / "store.db").unlink()
+    again = open_store(tmp_path)
+    assert again.kept.rental == RENTAL
+    again.store.close()

@@ -23,7 +23,8 @@ from onboard.core.events import LockButtonPressed
 from onboard.notify import Notifier
 from onboard.store import StoreFailed
 from tests.document_rig import BOX, BOX_V, CAR, CLOUD, KEYS, LIST, ROOT, ROOTS
-from tests.test_onboard_box import CONFIG, Watcher, setting, with_box
+from tests.phone_rig import CONFIG
+from tests.test_onboard_box import Watcher, setting, with_box
 
 LIMIT_S = 30.0
 

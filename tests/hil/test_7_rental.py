@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sim.commune import Commune
-from sim.rig import Rig
+from sim.rig import PYTHON, Rig
+from tests.conftest import ROOT
 from tests.hil.driver import acknowledged, book, drive, tap, tell
 
 DRIVE_M = 250.0
@@ -43,3 +44,15 @@ def test_a_rental_from_the_tap_to_the_cloud(box: Rig, commune: Commune) -> None:
     assert truth["relays"] == [False, False]
     assert box.shell("cat /sys/class/net/can0/statistics/tx_packets").strip() == "0"
     tell(f"opened after {opened_s:.2f} s, locked after {locked_s:.2f} s, {driven_m:.0f} m")
+
+
+def test_how_fast_a_phone_opens_the_door_on_this_machine(box: Rig) -> None:
+    """``make bench``, on the rig's processor and its disk, beside the box."""
+    folder = "/var/tmp/speed"
+    for name in ("__init__", "document_rig", "phone_rig", "speed_phone"):
+        box.put(f"{folder}/tests/{name}.py", (ROOT / "tests" / f"{name}.py").read_bytes())
+    done = box.run("sh", "-c", f"cd {folder} && ROUNDS=10 {PYTHON} -m tests.speed_phone 2>&1", timeout_s=300)
+    box.shell(f"rm -r {folder}")
+    assert "ratio" in done.text, done.text
+    for line in done.text.splitlines():
+        tell(line)
