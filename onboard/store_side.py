@@ -2,7 +2,8 @@
 
 ``floors.json``  numbers below which nothing may ever fall again
 ``list.json``    the last verified reservation list: after damage the box still opens for it
-``rental.json``  the rental under way and the bookings that are over: after damage its driver still gets in
+``rental.json``  the rental under way and the bookings that are over: after damage its driver still gets in. Written
+                 after the step's commands: nobody at the door waits for it
 ``keys.json``    the last verified key set, as signed; a reader verifies it again
 
 The first line of each is the SHA-256 of the rest, which is JSON. A file that does not match is left out, told, and

@@ -10,8 +10,9 @@ import pytest
 
 from cloud_sync.documents.records import decode_record
 from onboard import store_open
+from onboard.core.clock import Span
 from onboard.core.records import StoreReplaced, TripEnded
-from onboard.core.state import Grants, Kept
+from onboard.core.state import Answered, Grants, Kept
 from onboard.store_side import NUMBERS_BLOCK, WALL_STEP_S
 from tests.store_rig import AT, FLOOR_S, LISTED, RENTAL, fault, kill, open_store, put, shell, trip_ended
 
@@ -24,7 +25,9 @@ def lived_in(directory: Path, *, clean: bool = True) -> Kept:
     kept = replace(
         opened.kept,
         floor_s=FLOOR_S + 90_000,
-        grants=Grants(listed=LISTED, version_floor=7, results=((b"who", b"id", "granted", ""),)),
+        grants=Grants(
+            listed=LISTED, version_floor=7, answered=(Answered(b"who", b"id", "granted", "", Span(AT, b"bootboot")),)
+        ),
         rental=RENTAL,
         rentals=3,
         trips=5,

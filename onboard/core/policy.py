@@ -88,3 +88,6 @@ class Policy:
     refusals_per_hour_max: int = 60
     """Refusals written down in an hour; more are counted in one record. Changes of faults have the same bound."""
     remembered_commands_max: int = 256
+    remembered_commands_each_max: int = 32
+    """Of one phone, so that none pushes aside what others were answered."""
+    remembered_commands_s: float = 24 * 3600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onboard.core import access, doors, rental
+from onboard.core import access, doors, rental, results
 from onboard.core import trip as trips
 from onboard.core.access import Denial, Grant
 from onboard.core.commands import Action, Pattern
@@ -172,6 +172,7 @@ def on_list(d: Draft, event: ListReceived) -> None:
     latest = access.latest_booking(d.state)
     passes = tuple(p for p in grants.passes if access.applies(d.state, p) or p.reservation_id == latest)
     d.keep(grants=replace(d.kept.grants, passes=passes))
+    results.forget_old(d)
     _renew_terms(d)
     d.record(ListAccepted(listed.version))
     d.tell_status()
@@ -198,8 +199,7 @@ def _answer(d: Draft, event: AccessRequested, status: str, reason: str) -> None:
     """Reply, and remember the answer to a phone's or the cloud's command: the same id never acts twice."""
     key = _command_key(event.credential)
     if key is not None:
-        results = (*d.kept.grants.results, (*key, status, reason))[-d.policy.remembered_commands_max :]
-        d.keep(grants=replace(d.kept.grants, results=results))
+        results.remember(d, *key, status, reason)
     d.reply(event.request, status, reason)
 
 
@@ -217,7 +217,8 @@ def _answered(d: Draft, who: Credential) -> tuple[str, str] | None:
     key = _command_key(who)
     if key is None:
         return None
-    return next((r[2:] for r in d.kept.grants.results if r[:2] == key), None)
+    found = results.find(d, *key)
+    return (found.status, found.reason) if found is not None else None
 
 
 def _stale_command(d: Draft, who: Credential) -> str | None:

@@ -73,6 +73,17 @@ class Rental:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A command of a phone or of the cloud, and what came of it: asked again, it hears this and nothing moves."""
+
+    who: bytes
+    command_id: bytes
+    status: str
+    reason: str
+    since: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Grants:
     """What the commune signed, and what must never count twice."""
 
@@ -81,8 +92,8 @@ class Grants:
     passes: tuple[Pass, ...] = ()
     command_counter: int = 0
     command_epoch: bytes = b""
-    results: tuple[tuple[bytes, bytes, str, str], ...] = ()
-    """(who, command id, status, reason) of commands already answered, oldest first."""
+    answered: tuple[Answered, ...] = ()
+    """Oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
