@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onboard import store_parts
 from onboard.core.clock import Span
 from onboard.core.grants import Pass, ReservationList, Rights
-from onboard.core.state import Grants, Kept, Meter, Outbox, Rental, Trip
+from onboard.core.state import Answered, Grants, Kept, Meter, Outbox, Rental, Trip
 from onboard.store import StepRefused
 from tests.store_rig import AT, CAR, LISTED, RENTAL, open_store, put, shell
 
@@ -36,10 +36,19 @@ kept_values = st.builds(
     grants=st.builds(
         Grants,
         listed=st.none() | st.builds(ReservationList, vehicle=st.just(CAR)),
+        version_floor=...,
         passes=st.lists(st.builds(Pass), max_size=2).map(tuple),
+        command_counter=...,
+        command_epoch=...,
+        answered=st.lists(st.builds(Answered), max_size=2).map(tuple),
     ),
     rental=st.none()
     | st.builds(Rental, trip=st.none() | st.builds(Trip, meter=st.builds(Meter), span=st.builds(Span))),
+    rentals=...,
+    trips=...,
+    ended=st.lists(short, max_size=2).map(tuple),
+    odometer_m=...,
+    maintenance=...,
     outbox=st.builds(Outbox, acked_seq=st.just(0)),
 )
 
