@@ -7,6 +7,9 @@ python-can's own Notifier ends its thread on an exception, so this worker reads 
 adapter pulled out, unreadable serial line) is closed, and opened again after 0.5 s, then at growing intervals of up to
 5 s. Every frame is stamped with the box's boot-time clock at receipt: the frame's own stamp follows the wall clock,
 which jumps.
+
+What an slcan adapter says without sense counts as trouble on the bus. If nothing sensible follows, the port is opened
+anew: the adapter is set up again, and from then on silence is a sleeping bus.
 """
 
 from __future__ import annotations
@@ -37,6 +40,12 @@ BACKOFF_MAX_S: Final = 5.0
 """A link that comes back in mid-trip should be heard soon, and asking is cheap."""
 
 BEAT_EVERY_S: Final = 1.0
+
+REOPEN_S: Final = 5.0
+"""How long nothing sensible may follow a line without sense."""
+
+LINE_MAX: Final = 256
+"""Longer than any line of an slcan adapter: what has no end by then is none."""
 
 _SILENT: Final[Mapping[str, Mapping[str, Any]]] = {
     "socketcan": {},
@@ -90,6 +99,8 @@ class CanBus:
         self._decoder = SignalDecoder(model, counts=self.counts)
         self._lost_told = False
         self._beat_s = float("-inf")
+        self._garbled_s: float | None = None
+        """Since when nothing sensible has followed a line without sense; None: all is well."""
 
     def run(self, life: Life) -> None:
         """Listen until stopped. Raise ``AdapterError`` only for what no waiting mends, such as an unknown interface."""
@@ -133,11 +144,12 @@ class CanBus:
             LOG.warning("the kernel did not take the CAN filters: every frame of the bus costs time now")
             bus.set_filters(None)  # python-can's own filter would hide error frames: the decoder sorts instead
         self.counts["link_opened"] += 1
+        self._garbled_s = None
         self._decoder.link_up(self._clock.boot_s())
         return bus
 
     def _listen(self, bus: can.BusABC, life: Life) -> None:
-        """Read until stopped; raise what says that the link is lost."""
+        """Read until stopped, or until the port is to be opened anew; raise what says that the link is lost."""
         while not life.stop.is_set():
             message = self._recv(bus)
             now_s = self._clock.boot_s()
@@ -154,27 +166,34 @@ class CanBus:
                     now_s,
                 )
             self._tell(life, now_s)
+            if self._garbled_s is not None and now_s - self._garbled_s >= REOPEN_S:
+                self.counts["reopened"] += 1
+                return
 
     def _recv(self, bus: can.BusABC) -> can.Message | None:
         """Return the next frame; None after a while without one, or for a line that makes no sense (counted)."""
         try:
             message = bus.recv(RECV_S)
         except _GARBLED:
-            self._garbled()
+            self._garbled(bus)
             return None
         except can.CanOperationError as error:
             if not isinstance(error.__cause__, _GARBLED):
                 raise
-            self._garbled()
-            _drop_partial_line(bus)
+            self._garbled(bus)
             return None
-        if message is None:
-            _drop_partial_line(bus)
+        if message is not None:
+            self._garbled_s = None
+        elif len(_begun_line(bus)) > LINE_MAX:
+            self._garbled(bus)
         return message
 
-    def _garbled(self) -> None:
+    def _garbled(self, bus: can.BusABC) -> None:
         self.counts["garbled"] += 1
-        self._decoder.fault(self._clock.boot_s())
+        now_s = self._clock.boot_s()
+        self._garbled_s = now_s if self._garbled_s is None else self._garbled_s
+        self._decoder.fault(now_s)
+        _begun_line(bus).clear()
 
     def _lost(self, life: Life, error: Exception) -> bool:
         """Tell that the link is gone, once; True when it was well before."""
@@ -216,11 +235,14 @@ def _filtered_in_kernel(bus: can.BusABC, model: CarModel) -> bool:
         return False
 
 
-def _drop_partial_line(bus: can.BusABC) -> None:
-    """Empty an slcan adapter's line buffer, which would else grow without a bound or keep what cannot be read."""
-    flush = getattr(bus, "flush", None)
-    if flush is not None:
-        flush()
+def _begun_line(bus: can.BusABC) -> bytearray:
+    """Return what python-can has of an slcan adapter's line whose end has not come yet.
+
+    It gives up nothing of it by itself: not what can't be read, and not what has no end. Its ``flush`` would throw away
+    what waits behind as well, and leave half a line there to be misread.
+    """
+    begun = getattr(bus, "_buffer", None)
+    return begun if isinstance(begun, bytearray) else bytearray()
 
 
 def _close(bus: can.BusABC) -> None:

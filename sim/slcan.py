@@ -94,6 +94,8 @@ class SlcanOnPty:
         """Frames that nobody took: no host, or one that reads too slowly."""
         self._link = link
         self._fds: tuple[int, int] | None = None
+        self._rest = b""
+        """Of a line that the port took in part: an adapter loses whole lines, it never cuts one."""
 
     def open(self) -> Path:
         """Plug it in (again); return the path of its port."""
@@ -135,9 +137,13 @@ class SlcanOnPty:
         if self._fds is None:
             return False
         try:
-            return os.write(self._fds[0], line) == len(line)
+            self._rest = self._rest[os.write(self._fds[0], self._rest) :] if self._rest else b""
+            if self._rest:
+                return False
+            self._rest = line[os.write(self._fds[0], line) :]
         except BlockingIOError:
             return False  # nobody reads, and the line's buffer is full
+        return True
 
     def unplug(self) -> None:
         """Pull the plug: the port vanishes, and the adapter forgets what it was told."""
@@ -145,7 +151,7 @@ class SlcanOnPty:
             return
         self._link.unlink(missing_ok=True)
         own_end, box_end = self._fds
-        self._fds = None
+        self._fds, self._rest = None, b""
         self.adapter.is_open, self.adapter.bitrate_code = False, None
         os.close(box_end)
         os.close(own_end)

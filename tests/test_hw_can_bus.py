@@ -20,7 +20,8 @@ import can
 import pytest
 from can.interfaces.socketcan import socketcan
 
-from hw.can_bus import CanBus, CanSettings
+from hw import can_bus
+from hw.can_bus import RECV_S, CanBus, CanSettings
 from hw.can_signals import CarModel
 from hw.clock_sources import SystemClock
 from hw.worker import AdapterError, Life
@@ -188,6 +189,54 @@ def test_a_garbled_line_is_counted_and_is_a_fault_of_the_bus(link: Path, boxes: 
     adapter.say(b"\xff\xfe\x80\r")
     box.until(lambda: box.worker.counts["garbled"] == 2)
     box.until(lambda: box.last_bus() is BusState.FAULT)
+    box.stop()
+    adapter.unplug()
+
+
+def test_a_line_that_pauses_in_its_middle_is_read_whole(link: Path, boxes: Callable[..., Box]) -> None:
+    adapter = Adapter(link)
+    box = boxes(CanSettings("slcan", str(link)))
+    box.until(lambda: b"L\r" in adapter.hear())
+    # Cut where the rest begins with a letter that begins a line as well.
+    for pct in (93, 94, 95):
+        line = f"t58087800E81400{pct:02X}00B0\r".encode()
+        adapter.say(line[:-3])
+        time.sleep(1.5 * RECV_S)
+        adapter.say(line[-3:])
+    box.until(lambda: box.value(Signal.SOC) == 95)
+    assert box.worker.counts["garbled"] == 0
+    box.stop()
+    adapter.unplug()
+
+
+def test_after_nonsense_and_silence_the_adapter_is_set_up_again_and_the_bus_sleeps(
+    link: Path, boxes: Callable[..., Box], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(can_bus, "REOPEN_S", 0.6)
+    adapter = Adapter(link)
+    box = boxes(CanSettings("slcan", str(link)))
+    box.until(lambda: b"L\r" in adapter.hear())
+    until_heard(box, adapter, 80)
+    adapter.say(b"t5\r")
+    box.until(lambda: box.last_bus() is BusState.FAULT)
+    box.until(lambda: box.last_bus() is BusState.ASLEEP)
+    assert (box.worker.counts["reopened"], box.worker.counts["link_lost"]) == (1, 0)
+    assert adapter.hear().count(b"S6\r") == 2
+    box.stop()
+    adapter.unplug()
+
+
+def test_nonsense_among_frames_opens_nothing_anew(
+    link: Path, boxes: Callable[..., Box], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(can_bus, "REOPEN_S", 0.3)
+    adapter = Adapter(link)
+    box = boxes(CanSettings("slcan", str(link)))
+    box.until(lambda: b"L\r" in adapter.hear())
+    adapter.say(b"t5\r")
+    until_heard(box, adapter, 81)
+    box.until(lambda: box.last_bus() is BusState.AWAKE, lambda: adapter.frame(soc(81)))
+    assert box.worker.counts["reopened"] == 0
     box.stop()
     adapter.unplug()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -149,3 +151,28 @@ def test_a_plugged_in_car_is_heard_charging(tmp_path: Path) -> None:
         assert Signal.RANGE not in listening.readings()
     finally:
         listening.close()
+
+
+def test_a_host_that_does_not_read_costs_whole_lines_and_never_a_part_of_one(tmp_path: Path) -> None:
+    adapter = SlcanOnPty(tmp_path / "amibox-can")
+    port = os.open(adapter.open(), os.O_RDWR | os.O_NOCTTY)
+    try:
+        os.write(port, b"S6\rL\r")
+        adapter.serve()
+        assert os.read(port, 4096) == OK * 2
+        lines = [encode_frame(0x580, number.to_bytes(2, "big") + bytes(6)) for number in range(4000)]
+        for line in lines:
+            adapter.send(int(line[1:4], 16), bytes.fromhex(line[5:-1].decode()))
+        assert adapter.lost > 0
+        heard = b""
+        for last in (*lines[-3:], b""):  # room again: the rest of a line comes first
+            while select.select([port], [], [], 0.2)[0]:
+                heard += os.read(port, 1 << 20)
+            adapter.say(last)
+        *whole, end = heard.split(b"\r")
+        assert end == b""
+        assert {line + b"\r" for line in whole} <= set(lines)
+        assert len(whole) > 100
+    finally:
+        os.close(port)
+        adapter.unplug()
