@@ -9,7 +9,7 @@ from sim.rig import PYTHON, Rig
 from tests.conftest import ROOT
 from tests.hil.driver import acknowledged, book, drive, tap, tell
 
-DRIVE_M = 250.0
+DRIVE_M = 150.0
 
 
 def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:

@@ -129,6 +129,8 @@ def alone(box: Rig, commune: Commune) -> Iterator[tuple[Ledger, str]]:
     past_s = float(box.shell("cut -d' ' -f1 /proc/uptime")) - float(boot_s)
     box.shell(f"date -s @{int(now_s) + round(past_s)}")
     commune.start()
+    box.shell("systemctl restart amibox")  # which would by now ask for its broker once a minute only
+    box.await_box()
     ledger.resume()
 
 
