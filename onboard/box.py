@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from cloud_sync.documents import radio_name
 from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.config import Config
@@ -255,7 +256,9 @@ class Box:
         return parts
 
     async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return report(self.reactor.state, self.counts(), self._silent(), self._setting.clock.boot_s())
+        told = report(self.reactor.state, self.counts(), self._silent(), self._setting.clock.boot_s())
+        radio = self._setting.config.bluetooth is not None
+        return told | {"radio": radio_name(self._setting.identity.agreement.public) if radio else None}
 
     async def _store_copy(self, request: dict[str, Any]) -> dict[str, Any]:
         destination = request.get("destination")

@@ -157,6 +157,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         ("charging", answer["charging"]),
         ("GNSS", f"{gnss['mode']}D fix, {gnss['age_s']} s old" if gnss else "no fix yet"),
         ("clock", clock["quality"]),
+        ("radio", answer["radio"] or "none: no [bluetooth] in the configuration"),
         ("12 V", f"{answer['supply']['level']}, {answer['supply']['voltage_v'] or 'not measured'}"),
         (
             "cloud",

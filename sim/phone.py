@@ -34,7 +34,7 @@ from onboard.core import gatt as codes
 from onboard.core.gatt import COMMAND, HELLO, RESULT, VALUE_BYTES_MAX
 from sim.phone_wallet import Bag, Cloud, Wallet
 
-PROMISES: Final = ("opening", "locking")
+PROMISES: Final = ("opening", "reopening", "locking")
 OUTCOME_LOOKS: Final = 10
 OUTCOME_S: Final = 0.3
 """Between two questions what has become of a promise."""
@@ -51,11 +51,16 @@ REASONS: Final = {
 
 
 class GattError(Exception):
-    """A read or write failed: ``code`` is the ATT error, None if the connection was lost or the car is not there."""
+    """A read or write failed: ``code`` is the ATT error, None if the connection was lost or the car is not there.
 
-    def __init__(self, message: str, code: int | None = None) -> None:
+    ``reason``: a word of ``answers`` that says more than the code. ``again``: the same once more may help.
+    """
+
+    def __init__(self, message: str, code: int | None = None, reason: str = "", *, again: bool = True) -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
+        self.again = again
 
 
 class Gatt(Protocol):
@@ -283,13 +288,14 @@ async def _take_along(talk: Talk, bag: Bag, answer: Answer) -> tuple[Answer | No
     """Take what the commune has not acknowledged; return the last answer and the number of batches."""
     if not answer.let_in:
         return bag.heard, 0
-    taken, next_seq = 0, answer.acked_seq + 1
     now = await talk.say(talk.wish(Op.STATUS))
-    next_seq = now.acked_seq + 1
+    # What waits in the bag already is not taken twice.
+    taken, next_seq = 0, max(now.acked_seq, bag.up_to(now.store_id)) + 1
     while next_seq <= now.up_to_seq and taken < BATCHES_MAX:
         got = await talk.get(next_seq)
         if got is None:
             break
         bag.up.append(got[0])
+        bag.last = (now.store_id, got[1])
         taken, next_seq = taken + 1, got[1] + 1
     return now, taken

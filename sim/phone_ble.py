@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from bleak import BleakClient, BleakScanner
 from bleak.args.bluez import BlueZClientArgs, BlueZScannerArgs
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
-from bleak.exc import BleakError, BleakGATTProtocolError
+from bleak.exc import BleakBluetoothNotAvailableError, BleakDBusError, BleakError, BleakGATTProtocolError
 
 from onboard.core.gatt import SERVICE
 from sim.phone import GattError
@@ -62,16 +63,29 @@ async def connect(name: str, adapter: str | None = None) -> AsyncIterator[BleLin
         return SERVICE in heard.service_uuids and (called == name or not called.startswith(NAME_BEGINS))
 
     try:
-        device = await BleakScanner.find_device_by_filter(ours, FIND_S, bluez=scan)
-        if device is None:
-            raise GattError(f"{name} was not heard within {FIND_S:.0f} s: go nearer, and see that its box is on")
-        async with BleakClient(device, timeout=CONNECT_S, bluez=call) as client:
-            yield BleLink(client)
-    except (BleakError, EOFError, TimeoutError) as error:
+        # bleak has limits of its own, but a bluetoothd that answers nothing holds it up before they begin.
+        async with asyncio.timeout(FIND_S + CONNECT_S):
+            device = await BleakScanner.find_device_by_filter(ours, FIND_S, bluez=scan)
+            if device is None:
+                raise GattError(f"{name} was not heard within {FIND_S:.0f} s", reason="not_heard")
+            client = BleakClient(device, timeout=CONNECT_S, bluez=call)
+            await client.connect()
+    except (BleakError, OSError, EOFError, TimeoutError) as error:
         raise _gatt_error(error) from error
+    try:
+        yield BleLink(client)
+    finally:
+        with suppress(BleakError, OSError, EOFError, TimeoutError):
+            async with asyncio.timeout(CONNECT_S):
+                await client.disconnect()
 
 
 def _gatt_error(error: Exception) -> GattError:
     if isinstance(error, BleakGATTProtocolError):
         return GattError(str(error), int(error.args[0]))
-    return GattError(f"the connection failed: {str(error) or type(error).__name__}")
+    said = str(error) or type(error).__name__
+    off = isinstance(error, (BleakBluetoothNotAvailableError, FileNotFoundError, ConnectionRefusedError))
+    off = off or (isinstance(error, BleakDBusError) and error.dbus_error.endswith("ServiceUnknown"))
+    if off or "not found" in said or "No Bluetooth adapter" in said:
+        return GattError(f"this machine's Bluetooth can't be used: {said}", reason="no_bluetooth", again=False)
+    return GattError(f"the connection failed: {said}")

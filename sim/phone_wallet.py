@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
-from cloud_sync.documents import BoxSigner
+from cloud_sync.documents import AgreementKey, BoxSigner, Refused
 from cloud_sync.documents.conversation import Answer
 from cloud_sync.endpoint.models_phone import DOCUMENTS_MAX as DELIVERY_MAX
 
@@ -30,17 +30,20 @@ class Wallet:
     def load(cls, path: Path) -> Self:
         """Read a file that ``save`` wrote. ValueError or OSError: it can't be used, and why."""
         try:
+            _private(path)
             values = json.loads(path.read_text())
             return cls(
                 vehicle=str(values["vehicle"]),
                 name=str(values["name"]),
-                box=bytes.fromhex(values["box"]),
+                box=_point(values["box"]),
                 key=BoxSigner.from_bytes(bytes.fromhex(values["key"])),
                 booking=bytes.fromhex(values["booking"]),
                 grant=bytes.fromhex(values.get("pass", "")),
             )
+        except FileNotFoundError as error:
+            raise ValueError(f"there is no {path}: make it with amibox phone key --pass {path}") from error
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no pass of this kind ({error}); get it anew from the commune") from error
+            raise ValueError(f"{path} is no file of amibox phone key ({error})") from error
 
     def save(self, path: Path) -> None:
         """Write it to a file that only its owner can read, whole or not at all."""
@@ -53,6 +56,23 @@ class Wallet:
             "pass": self.grant.hex(),
         }
         _write_private(path, values)
+
+
+def _private(path: Path) -> None:
+    _check(not path.stat().st_mode & 0o077, f"others may read its key; run: chmod 600 {path}")
+
+
+def _check(well: bool, otherwise: str) -> None:  # noqa: FBT001 - a verdict
+    if not well:
+        raise ValueError(otherwise)
+
+
+def _point(text: str) -> bytes:
+    """Return a car's key, or nothing where none is known yet. ValueError."""
+    point = bytes.fromhex(text)
+    if point:
+        AgreementKey.generate().agree(point)
+    return point
 
 
 def _write_private(path: Path, values: dict[str, object]) -> None:
@@ -79,28 +99,37 @@ class Cloud(Protocol):
         ...
 
 
+class BagError(ValueError):
+    """A bag that can't be read. There may be trips in it."""
+
+
 @dataclass(slots=True)
 class Bag:
-    """What a phone carries for one car. Kept over visits; a batch stays until the commune has taken it."""
+    """What a phone carries for one car. Kept over visits; a batch stays until the commune has taken it.
+
+    ``heard``: what the car said last, by which the commune knows what it lacks. ``last``: the log and the last row of
+    the batches that wait.
+    """
 
     vehicle: str
     down: list[bytes] = field(default_factory=list)
     up: list[bytes] = field(default_factory=list)
     heard: Answer | None = None
+    last: tuple[bytes, int] = (b"", 0)
 
     @classmethod
     def load(cls, path: Path, vehicle: str) -> Self:
-        """Read what ``save`` wrote; an empty bag where there is none, or it is another car's."""
+        """Read what ``save`` wrote; an empty bag where there is none. BagError: it is damaged, or another car's."""
         try:
             values = json.loads(path.read_text())
-            if values["vehicle"] == vehicle:
-                down, up = ([bytes.fromhex(each) for each in values[way]] for way in ("down", "up"))
-                return cls(vehicle, down, up)
+            _check(values["vehicle"] == vehicle, f"it is of {values['vehicle']}")
+            down, up = ([bytes.fromhex(each) for each in values[way]] for way in ("down", "up"))
+            heard = Answer.decode(bytes.fromhex(values["heard"])) if values["heard"] else None
+            return cls(vehicle, down, up, heard, (bytes.fromhex(values["last"][0]), int(values["last"][1])))
         except FileNotFoundError:
-            pass
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): trips may be in it; keep it and ask the commune") from error
-        return cls(vehicle)
+            return cls(vehicle)
+        except (KeyError, IndexError, TypeError, ValueError, Refused) as error:
+            raise BagError(f"{path} is damaged ({error}): trips may be in it; keep it and ask the commune") from error
 
     def save(self, path: Path) -> None:
         """Write it to a file that only its owner can read, whole or not at all."""
@@ -110,8 +139,15 @@ class Bag:
                 "vehicle": self.vehicle,
                 "down": [each.hex() for each in self.down],
                 "up": [each.hex() for each in self.up],
+                # A question of the time is over with its conversation.
+                "heard": replace(self.heard, time_nonce=None).encode().hex() if self.heard is not None else "",
+                "last": [self.last[0].hex(), self.last[1]],
             },
         )
+
+    def up_to(self, store_id: bytes) -> int:
+        """Return the last row of this log that waits here."""
+        return self.last[1] if self.up and self.last[0] == store_id else 0
 
     async def exchange(self, cloud: Cloud) -> None:
         """Where there is network: hand over what the car gave, and take what it should get. OSError: there is none."""

@@ -143,8 +143,7 @@ class Week:
         """Book for the next hour from ``hour`` on, and have the phone fetch its pass where there is network."""
         booking = await self._town.book(self._today_s + hour * HOUR_S, pickup, dropoff, phone=who.key.public)
         got = await HttpCloud(self._town.address).grant(booking, who.key.public)
-        box, grant = bytes.fromhex(got["box"]), bytes.fromhex(got["pass"])
-        who.wallet = Wallet(VEHICLE, str(got["name"]), box, who.key, bytes.fromhex(booking), grant)
+        who.wallet = Wallet(VEHICLE, got.name, got.box, who.key, got.booking, got.document)
         if who.carries:
             await who.bag.exchange(HttpCloud(self._town.address))
         return booking

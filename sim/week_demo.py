@@ -46,12 +46,12 @@ def judge(result: Result) -> list[Check]:
     """Hold what the commune knows against what was driven."""
     known, driven = [each["reservation"] for each in result.rentals], result.driven
     off_m = max((abs(e["distance_m"] - driven.get(e["reservation"], 0.0)) for e in result.rentals), default=0.0)
-    refused = ", ".join(f"{who}: {why}" for who, why in result.refused)
+    refused = ", ".join(f"{who} ({why.replace('_', ' ')})" for who, why in result.refused)
     return [
         Check("every rental is there, once", f"{len(known)} of {len(driven)}", sorted(known) == sorted(driven)),
         Check("every trip, once", f"{len(result.trips)} of {len(driven)}", len(result.trips) == len(driven)),
-        Check("their distances", f"off by {off_m:.0f} m at most", off_m <= DISTANCE_OFF_MAX_M),
-        Check("refused: who should be", refused, result.refused == REFUSED),
+        Check("their distances", f"off by {off_m:.0f} m at most", bool(known) and off_m <= DISTANCE_OFF_MAX_M),
+        Check("refused, and nobody else", refused, result.refused == REFUSED),
         Check("no alarm", f"{len(result.alarms)}", not result.alarms),
-        Check("receipts still on their way to the car", f"{result.unacknowledged}", result.unacknowledged <= 4),
+        Check("records without a receipt in the car", f"{result.unacknowledged}", result.unacknowledged <= 4),
     ]

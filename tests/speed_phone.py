@@ -2,6 +2,10 @@
 
 The floor is what no box can do without: rows of about that size, committed with FULL sync on the same disk, and one
 GPIO write. Both are taken in turns. The radio is not in it; the pins are gpiozero's mock, the door's thread is real.
+
+On a disk that syncs in half a millisecond, as a server's does, what is beside the commit weighs more than the commit,
+and the ratio is above what is wanted: the exit code says so. On a box's card it is the other way round. What counts is
+the figure of the box itself: the bench runs this in the rig (``tests/hil/test_7_rental.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from sim.phone import Talk
 from sim.phone_call import Call
 from tests.phone_rig import BOOKING, PhoneRig, listed_document, wallet
 
-ROUNDS = int(os.environ.get("ROUNDS", "40"))
+ROUNDS = max(1, int(os.environ.get("ROUNDS", "40")))
 WANTED = 1.5
 LOCK_CONTACT, SHUT = 13, (5, 6)
 SETTINGS = DoorSettings(17, 27, *SHUT, LOCK_CONTACT, pulse_s=0.05)
@@ -136,7 +140,7 @@ def main() -> int:
     lines.append(f"  ratio  {median:6.2f}     of medians ({each:.2f} round by round); wanted: {WANTED} at most")
     beside = statistics.median(took - floor for took, floor in zip(ours, bare, strict=True)) * 1000
     lines.append(
-        f"  beside the commit {beside:.2f} ms: {WANTED} holds if the floor is {beside / (WANTED - 1):.1f} ms or more"
+        f"  beside the commit {beside:.2f} ms: {WANTED} holds here from a floor of {beside / (WANTED - 1):.1f} ms on"
     )
     lines.append(f"  {ROUNDS} rounds; the radio is not in it")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -289,12 +289,12 @@ def test_a_reopening_whose_door_never_opened_can_be_tried_again() -> None:
     kit.travel()
     kit.end()
     kit.t += 60
-    assert tap(kit) == "opening"
+    assert tap(kit) == "reopening"
     pending = kit.state.doors.actuation
     assert pending is not None
     kit.give(ActuationSettled(pending.number, ActuationOutcome.REFUSED, "too_often", kit.t))
     kit.t += 30
-    assert tap(kit) == "opening"
+    assert tap(kit) == "reopening"
     kit.settle(locked=False)
     kit.end()
     kit.t += 30

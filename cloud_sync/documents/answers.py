@@ -21,13 +21,24 @@ ANSWERS: Final[dict[str, Words]] = {
     # Yes.
     "opening": Words("La porte s'ouvre. Bonne route.", "The door opens. Have a good drive."),
     "opened": Words("La porte a été ouverte. Bonne route.", "The door was opened. Have a good drive."),
+    "reopening": Words(
+        "La porte s'ouvre, pour le câble. Refermez à clé en partant.",
+        "The door opens, for the cable. Lock it when you leave.",
+    ),
+    "reopened": Words(
+        "La porte a été ouverte, pour le câble. Refermez à clé en partant.",
+        "The door was opened, for the cable. Lock it when you leave.",
+    ),
     "locking": Words("La porte se ferme à clé.", "The door locks."),
-    "locked": Words("La voiture est fermée à clé.", "The car is locked."),
+    "locked": Words("La voiture est fermée à clé. Votre location continue.", "The car is locked. Your rental goes on."),
     "shut_the_door": Words(
         "Fermez les portes : la voiture se verrouille à la dernière.",
         "Shut the doors: the car locks with the last one.",
     ),
-    "finished": Words("La location est terminée. Branchez la voiture.", "The rental is over. Plug the car in."),
+    "finished": Words(
+        "La voiture est fermée à clé et la location est terminée. Branchez-la.",
+        "The car is locked and the rental is over. Plug it in.",
+    ),
     # Nobody knows.
     "no_answer": Words(
         "Pas de réponse à temps. La serrure a peut-être bougé : regardez, puis réessayez.",
@@ -100,8 +111,8 @@ ANSWERS: Final[dict[str, Words]] = {
         "The car has had no news from the commune for too long. Open the app where there is network, then try again.",
     ),
     "clock_unproven": Words(
-        "La voiture n'est pas sûre de l'heure. Restez là où il y a du réseau et réessayez.",
-        "The car is not sure of the time. Stay where there is network and try again.",
+        "La voiture n'est pas sûre de l'heure. Il faut du réseau près d'elle : réessayez, ou appelez la mairie.",
+        "The car is not sure of the time. It takes network beside it: try again, or call the town hall.",
     ),
     "out_of_order": Words(
         "La voiture est hors service. Appelez la mairie.",
@@ -116,7 +127,7 @@ ANSWERS: Final[dict[str, Words]] = {
         "La voiture ne sait pas si ses portes sont fermées. Réessayez dans quelques secondes, ou appelez la mairie.",
         "The car can't tell whether its doors are shut. Try again in some seconds, or call the town hall.",
     ),
-    "not_open": Words("La voiture n'est pas louée : rien à fermer.", "The car is not rented: nothing to lock."),
+    "not_open": Words("La voiture n'est pas louée : rien à terminer.", "The car is not rented: nothing to end."),
     "not_moved": Words("La serrure n'a pas bougé. Réessayez.", "The lock has not moved. Try again."),
     # From the commune, for the driver.
     "command_too_old": Words(
@@ -155,6 +166,30 @@ ANSWERS: Final[dict[str, Words]] = {
 }
 """Every word that a driver can be answered with."""
 
+ON_THE_PHONE: Final[dict[str, Words]] = {
+    "not_heard": Words(
+        "La voiture n'est pas à portée. Approchez-vous et réessayez.",
+        "The car is not within reach. Go nearer and try again.",
+    ),
+    "not_reached": Words(
+        "La connexion avec la voiture a été perdue. La serrure a peut-être bougé : regardez, puis réessayez.",
+        "The connection to the car was lost. The lock may have moved: look, then try again.",
+    ),
+    "no_bluetooth": Words(
+        "Le Bluetooth de cet appareil est éteint ou absent. Allumez-le, puis réessayez.",
+        "This device's Bluetooth is off or missing. Switch it on, then try again.",
+    ),
+}
+"""What a phone says by itself: no box sends these."""
+
+DOORS: Final[dict[str, Words]] = {
+    "locked": Words("La voiture est fermée à clé.", "The car is locked."),
+    "unlocked": Words("La voiture n'est pas fermée à clé.", "The car is not locked."),
+    "open": Words("Une porte est ouverte.", "A door is open."),
+    "unknown": Words("La voiture ne sait pas comment sont ses portes.", "The car can't tell how its doors are."),
+}
+"""How the car stands, where nothing else is to be said: ``Answer.door``."""
+
 ELSE: Final = Words(
     "La voiture n'a pas accepté ({reason}). Réessayez, ou appelez la mairie.",
     "The car did not accept it ({reason}). Try again, or call the town hall.",
@@ -164,5 +199,5 @@ ELSE: Final = Words(
 
 def words(reason: str) -> Words:
     """Return what a driver reads for a reason."""
-    known = ANSWERS.get(reason)
+    known = ANSWERS.get(reason) or ON_THE_PHONE.get(reason)
     return known or Words(ELSE.french.format(reason=reason), ELSE.english.format(reason=reason))

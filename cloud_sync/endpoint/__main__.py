@@ -161,7 +161,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     consumer.start()
     try:
-        _say(f"endpoint: http://{arguments.http}/ broker {arguments.mqtt}")
+        _say(f"endpoint: http://{arguments.http}/ (broker {arguments.mqtt}; whether it is reached says /api/v1/status)")
         uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
     finally:
         consumer.stop()

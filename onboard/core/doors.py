@@ -163,10 +163,10 @@ def _confirm(d: Draft, pending: Actuation, report: DoorReported) -> None:
         d.doors(actuation=None)
         d.fault("door", "", active=False)
     elif pending.action is Action.LOCK and report.locked is True and shut(report):
-        results.on_confirmed(d, pending.action)
         d.doors(actuation=None)
         d.fault("door", "", active=False)
         _locked(d)
+        results.on_confirmed(d, pending.action)
 
 
 def _locked(d: Draft) -> None:

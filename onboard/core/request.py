@@ -20,7 +20,7 @@ from onboard.core.events import (
     RemoteCredential,
 )
 from onboard.core.grants import Pass
-from onboard.core.records import AccessDenied, DocumentRefused, DoorReopened, ListAccepted, RentalEndReason
+from onboard.core.records import AccessDenied, DocumentRefused, DoorReopened, ListAccepted, RentalEndReason, RentalKind
 from onboard.core.state import Grants, Rental
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
@@ -130,7 +130,8 @@ def _open(d: Draft, event: AccessRequested, grant: Grant) -> None:
         rental.begin(d, grant, name)
     doors.move(d, Action.UNLOCK)
     d.show(Pattern.GRANTED)
-    _answer(d, event, "granted", "opening")
+    began = d.kept.rental
+    _answer(d, event, "granted", "reopening" if began is not None and began.kind is RentalKind.REOPEN else "opening")
 
 
 def on_cards_refused(d: Draft, event: CardsRefused) -> None:

@@ -13,8 +13,10 @@ from onboard.core.draft import Draft
 from onboard.core.events import ActuationOutcome, ActuationSettled
 from onboard.core.state import Answered
 
-_PROMISES = {Action.UNLOCK: ("opening", "opened"), Action.LOCK: ("locking", "locked")}
+_PROMISES = {Action.UNLOCK: {"opening": "opened", "reopening": "reopened"}, Action.LOCK: {"locking": "locked"}}
 """What is answered before something has moved, and after the contacts have said so."""
+_OVER = {"locking": "finished"}
+"""And if that has ended the rental."""
 
 
 def find(d: Draft, who: bytes, command_id: bytes) -> Answered | None:
@@ -44,7 +46,7 @@ def forget_old(d: Draft) -> None:
 
 def on_started(d: Draft) -> None:
     """Whether a pulse that the last boot promised was given, nobody knows: say so to who asks again."""
-    _reword(d, dict.fromkeys(("opening", "locking", "shut_the_door"), ("unknown", "interrupted")))
+    _reword(d, dict.fromkeys((*_PROMISES[Action.UNLOCK], "locking", "shut_the_door"), ("unknown", "interrupted")))
 
 
 def on_settled(d: Draft, event: ActuationSettled) -> None:
@@ -53,13 +55,13 @@ def on_settled(d: Draft, event: ActuationSettled) -> None:
     if pending is None or pending.number != event.actuation or pending.attempt > 1:
         return
     if event.outcome is ActuationOutcome.REFUSED:
-        _reword(d, {_PROMISES[pending.action][0]: ("denied", "not_moved")})
+        _reword(d, dict.fromkeys(_PROMISES[pending.action], ("denied", "not_moved")))
 
 
 def on_confirmed(d: Draft, action: Action) -> None:
-    """Remember that the contacts have said what was promised."""
-    promise, outcome = _PROMISES[action]
-    _reword(d, {promise: ("", outcome)})
+    """Remember that the contacts have said what was promised; after what follows from that, such as a rental's end."""
+    outcomes = _PROMISES[action] | (_OVER if d.kept.rental is None and action is Action.LOCK else {})
+    _reword(d, {promise: ("", outcome) for promise, outcome in outcomes.items()})
 
 
 def _reword(d: Draft, new: dict[str, tuple[str, str]]) -> None:
