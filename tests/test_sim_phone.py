@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -155,26 +155,26 @@ class Cut(Call):
 
 
 def at_the_car(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str, reads: int = 10**6, lost: int = 0
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str, reads: Sequence[int] = ()
 ) -> tuple[int, PhoneRig, list[str]]:
     """Have the command open a box in this process; return its exit code, the box, and who was asked in which order.
 
-    ``reads``: the connection is lost with the read after so many. ``lost``: so many connections fail at once.
+    ``reads``: each connection is lost with the read after so many; those after them are not.
     """
     order: list[str] = []
-    left = [lost]
+    left = iter(reads)
 
     async def story(rig: PhoneRig) -> Answer:
         @asynccontextmanager
         async def connect(_name: str, _adapter: str | None = None) -> AsyncIterator[Cut]:
             order.append("connected")
-            left[0] -= 1
-            if left[0] >= 0:
-                raise GattError("the connection failed")
             line = Cut(rig.box.phones, f"line {len(order)}", 247)
-            line.reads = reads
-            yield line
-            rig.box.phones.gone(line.name)
+            line.reads = next(left, 10**6)
+            try:
+                yield line
+            finally:
+                rig.box.phones.gone(line.name)
+                await rig.settled()
 
         monkeypatch.setattr(phone_cli, "connect", connect)
         monkeypatch.setattr(phone_cli, "HttpCloud", lambda base: Hangs(base, order))
@@ -208,7 +208,7 @@ def test_a_connection_lost_after_the_answer_is_no_failure_and_keeps_what_was_car
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # HELLO, the answer, what became of it; then the state of the log, and the cut.
-    code, rig, order = at_the_car(tmp_path, monkeypatch, reads=4)
+    code, rig, order = at_the_car(tmp_path, monkeypatch, reads=[4])
     assert (code, order) == (0, ["connected"])
     assert rig.door.pulses == [Action.UNLOCK]
     assert capsys.readouterr().out == "The door was opened. Have a good drive.\n"
@@ -218,7 +218,8 @@ def test_a_connection_lost_after_the_answer_is_no_failure_and_keeps_what_was_car
 def test_a_connection_lost_before_is_tried_again_and_the_car_does_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, rig, order = at_the_car(tmp_path, monkeypatch, lost=2)
+    # Nothing was heard; then the command came through, and its answer did not.
+    code, rig, order = at_the_car(tmp_path, monkeypatch, reads=[0, 1])
     assert (code, order) == (0, ["connected"] * 3)
     assert rig.door.pulses == [Action.UNLOCK]
 
