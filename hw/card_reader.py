@@ -14,8 +14,9 @@ from typing import Final, Protocol
 import serial
 
 from hw.clock_sources import Clock
+from hw.desfire import NotProven, prove
 from hw.pn532 import Pn532, Transport
-from hw.taps import KEY_BYTES_MIN, Tap, TapFilter, Target, card_ref
+from hw.taps import KEY_BYTES_MIN, CardGone, Tap, TapFilter, Target, card_ref
 from hw.worker import AdapterError, Life
 from onboard.core.events import AccessRequested, CardCredential, CardsRefused, FaultReported, Intent
 from onboard.core.grants import Assurance
@@ -31,6 +32,12 @@ STEADY_S: Final = 2.0
 BACK_OFF_S: Final = (1.0, 10.0)
 """First and longest wait between two attempts once every cure has failed."""
 BEAT_S: Final = 2.0
+SPEAKS_14443_4: Final = 0x20
+"""Bit of SAK."""
+PROOF_MAX_S: Final = 0.6
+"""A proof takes some 100 ms (three short commands at 115,200 Bd)."""
+LEFT_EARLY: Final = "left_early"
+TOO_SLOW: Final = "too_slow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,9 @@ class CardLink(Protocol):
     """The seam to a reader of any make. Every method but ``close`` raises ``AdapterError`` when the reader fails.
 
     ``poll`` returns what is in the field now: no card is an empty list, two cards are two targets (a reader that
-    can't tell says so in its own documentation). ``rest`` ends what ``poll`` began; until then the card may be spoken
-    to. ``cures`` are named attempts to mend the reader, gentlest first; opening it anew comes after them.
-    ``counts`` are the reader's troubles by reason.
+    can't tell says so in its own documentation). ``rest`` ends what ``poll`` began; until then the one card that was
+    found may be spoken to, if it speaks ISO 14443-4. ``cures`` are named attempts to mend the reader, gentlest first;
+    opening it anew comes after them. ``counts`` are the reader's troubles by reason.
     """
 
     counts: Counter[str]
@@ -82,6 +89,10 @@ class CardLink(Protocol):
         """Return the cards in the field."""
         ...
 
+    def exchange(self, command: bytes) -> bytes:
+        """Send the card one command and return its answer. ``CardGone``: it gave none."""
+        ...
+
     def rest(self) -> None:
         """Let the cards go until the next poll."""
         ...
@@ -97,13 +108,16 @@ def serial_port(settings: CardReaderSettings) -> Transport:
 class CardReader:
     """The worker. ``box_key`` keys the card references (at least 16 bytes, else ValueError).
 
+    ``keys`` returns, from any thread, the slot and the key that the card with this reference must prove; None for one
+    whose number is enough, or that nobody here knows.
+
     ``reset`` cuts the chip's power or pulses its RSTPD_N pin, raising ``AdapterError`` if it can't; without one, the
     last cure is to open the port anew. ``link`` is the reader; by default a PN532 on ``settings.port``.
 
     ``counts``: ``taps``, ``refused_<reason>``, ``locked_out`` and ``rate_bound`` of the filter; the chip's
     ``missing_acks``, ``missing_replies``, ``damaged_frames``, ``garbage_bytes``, ``stale_frames``,
-    ``unexpected_replies``, ``refused_commands``, ``port_errors``, ``close_failed``; ``failures``, ``mended_<cure>``
-    and ``pings`` of the worker.
+    ``unexpected_replies``, ``refused_commands``, ``port_errors``, ``close_failed``; ``failures``, ``mended_<cure>``,
+    ``pings``, and ``proven``, ``not_proven``, ``left_early`` and ``too_slow`` cards of the worker.
     """
 
     name: str = "card_reader"
@@ -115,6 +129,7 @@ class CardReader:
         box_key: bytes,
         reset: Callable[[], None] | None = None,
         link: CardLink | None = None,
+        keys: Callable[[bytes], tuple[int, bytes] | None] = lambda _ref: None,
     ) -> None:
         if len(box_key) < KEY_BYTES_MIN:
             raise ValueError(f"the box key has {len(box_key)} bytes; card references need {KEY_BYTES_MIN} or more")
@@ -123,6 +138,7 @@ class CardReader:
         self._box_key = box_key
         self._reset = reset
         self._link: CardLink = Pn532(lambda: serial_port(settings)) if link is None else link
+        self._keys = keys
         self.counts = self._link.counts
         self._taps = TapFilter(self.counts)
 
@@ -163,12 +179,40 @@ class CardReader:
         targets = self._link.poll()
         seen = self._taps.polled(targets, self._clock.boot_s())
         if isinstance(seen, Tap):
-            card = CardCredential(card_ref(self._box_key, seen.uid), Assurance.UID)
-            life.emit(AccessRequested(card, Intent.TAP))
+            life.emit(self._heard(seen.uid, targets[0]))
         elif seen is not None:
             life.emit(CardsRefused(seen.reason))
         self._link.rest()
         return bool(targets)
+
+    def _heard(self, uid: bytes, target: Target) -> AccessRequested | CardsRefused:
+        """Have a card prove itself if it should; return what its holder wants.
+
+        Proof that took too long is none: it may have come from a card far away. (A fast relay is not excluded.)
+        """
+        ref = card_ref(self._box_key, uid)
+        wanted, assurance = self._keys(ref), Assurance.UID
+        if wanted is not None:
+            began_s = self._clock.boot_s()
+            try:
+                proven = bool(target.sak & SPEAKS_14443_4) and self._proves(*wanted)
+            except CardGone:
+                self.counts[LEFT_EARLY] += 1
+                self._taps.forget(uid)
+                return CardsRefused(LEFT_EARLY)
+            if self._clock.boot_s() - began_s > PROOF_MAX_S:
+                self.counts[TOO_SLOW] += 1
+                return CardsRefused(TOO_SLOW)
+            self.counts["proven" if proven else "not_proven"] += 1
+            assurance = Assurance.MUTUAL if proven else Assurance.UID
+        return AccessRequested(CardCredential(ref, assurance), Intent.TAP)
+
+    def _proves(self, slot: int, key: bytes) -> bool:
+        try:
+            prove(self._link.exchange, slot, key)
+        except NotProven:
+            return False
+        return True
 
     def _ladder(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         rungs = (*self._link.cures, ("reopen", self._link.open))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
-from hw.taps import Target
+from hw.taps import CardGone, Target
 from hw.worker import AdapterError
 
 ACK: Final = bytes.fromhex("0000ff00ff00")
@@ -35,6 +35,7 @@ GET_FIRMWARE_VERSION: Final = 0x02
 SAM_CONFIGURATION: Final = 0x14
 RF_CONFIGURATION: Final = 0x32
 IN_LIST_PASSIVE_TARGET: Final = 0x4A
+IN_DATA_EXCHANGE: Final = 0x40
 
 NORMAL_MODE: Final = bytes((0x01, 0x14, 0x00))
 """SAMConfiguration: no SAM chip, 1 s virtual-card time-out (unused), no interrupt line."""
@@ -47,6 +48,11 @@ PN532_IC: Final = 0x32
 
 ACK_WITHIN_S: Final = 0.1
 REPLY_WITHIN_S: Final = 0.5
+EXCHANGE_WITHIN_S: Final = 1.0
+"""A card may ask for time (ISO 14443-4 S(WTX)); the chip gives it, and says by itself when the card is gone."""
+FIRST_TARGET: Final = 1
+STATUS_ERROR: Final = 0x3F
+"""Bits of an InDataExchange status that say what went wrong (UM0701-02 section 7.1)."""
 SILENT_WITHIN_S: Final = 0.3
 """How long an abort waits for the line to fall silent."""
 
@@ -224,7 +230,7 @@ class Pn532:
 
     ``connect`` opens the port; ``monotonic`` times the line, which lives in real time whatever the box's clock says.
     Between two polls the field is off (``rest``): a card that was listed and stays in the field does not answer the
-    next poll, and it saves some 30 mA. The secure class will add its exchange of APDUs between ``poll`` and ``rest``.
+    next poll, and it saves some 30 mA. Between ``poll`` and ``rest`` the first card may be spoken to (``exchange``).
     """
 
     def __init__(self, connect: Callable[[], Transport], monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -288,11 +294,23 @@ class Pn532:
             self.counts["unexpected_replies"] += 1
             raise _failed(f"the chip's answer makes no sense: {error}") from error
 
+    def exchange(self, command: bytes) -> bytes:
+        """Send one command (APDU) to the first card listed and return its answer. ``CardGone``: it gave none."""
+        reply = self._command(IN_DATA_EXCHANGE, bytes((FIRST_TARGET,)) + command, within_s=EXCHANGE_WITHIN_S)
+        if not reply:
+            self.counts["unexpected_replies"] += 1
+            raise _failed("the chip's answer makes no sense: an exchange without a status")
+        if reply[0] & STATUS_ERROR:
+            raise CardGone(f"the card does not answer any more (status {reply[0]:#04x})")
+        return reply[1:]
+
     def rest(self) -> None:
         """Switch the field off until the next poll, which switches it on by itself."""
         self._command(RF_CONFIGURATION, FIELD_OFF)
 
-    def _command(self, code: int, parameters: bytes = b"", preamble: bytes = b"") -> bytes:
+    def _command(
+        self, code: int, parameters: bytes = b"", preamble: bytes = b"", within_s: float = REPLY_WITHIN_S
+    ) -> bytes:
         """Send a command and return its reply without direction and code."""
         with self._port_errors():
             port = self._opened()
@@ -300,7 +318,7 @@ class Pn532:
             port.reset_input_buffer()
             port.write(preamble + encode(bytes((TO_CHIP, code)) + parameters))
             self._wait_ack(port)
-            return self._wait_reply(port, code + 1)
+            return self._wait_reply(port, code + 1, within_s)
 
     def _wait_ack(self, port: Transport) -> None:
         for frame in self._frames(port, ACK_WITHIN_S):
@@ -310,8 +328,8 @@ class Pn532:
         self.counts["missing_acks"] += 1
         raise _failed("no ACK: the chip is wedged, unpowered or not there")
 
-    def _wait_reply(self, port: Transport, code: int) -> bytes:
-        for frame in self._frames(port, REPLY_WITHIN_S):
+    def _wait_reply(self, port: Transport, code: int, within_s: float) -> bytes:
+        for frame in self._frames(port, within_s):
             if isinstance(frame, Information) and frame.data[:2] == bytes((FROM_CHIP, code)):
                 return frame.data[2:]
             self._refuse(frame)

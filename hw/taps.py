@@ -52,6 +52,10 @@ class Target:
     ats: bytes = field(repr=False)
 
 
+class CardGone(Exception):  # noqa: N818 - what happened
+    """The card left the field while it was spoken to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tap:
     """A person held a usable card to the reader."""
@@ -155,6 +159,10 @@ class TapFilter:
             return Refusal(subject)
         self.counts["taps"] += 1
         return Tap(subject)
+
+    def forget(self, uid: bytes) -> None:
+        """Have the card count as new at once: it left before it could be heard to its end."""
+        self._memories.pop(uid, None)
 
     def _appears(self, subject: bytes | str, now_s: float) -> bool:
         """Tell whether this sighting is to be told."""

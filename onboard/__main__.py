@@ -10,6 +10,7 @@ import hashlib
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -62,9 +63,13 @@ def build_devices(
         workers.append(CanBus(CanSettings(can.interface, can.channel, can.bitrate), model, clock))
     if config.gps is not None:
         workers.append(Gps(GpsSettings(str(config.gps.port), config.gps.baud_rate), clock, floor_s))
+    card_reader = None
     if config.card_reader is not None:
-        reader = config.card_reader
-        workers.append(CardReader(CardReaderSettings(str(reader.port), reader.baud_rate), clock, given.card_key))
+        reader = CardReaderSettings(str(config.card_reader.port), config.card_reader.baud_rate)
+
+        def card_reader(keys: Callable[[bytes], tuple[int, bytes] | None]) -> Any:
+            return CardReader(reader, clock, given.card_key, keys=keys)
+
     door: Door | NoDoor = NoDoor()
     if config.door is not None and pins is not None:
         door = Door(door_settings(config), clock, interlock, pins)
@@ -77,7 +82,7 @@ def build_devices(
             return BleServer(settings, phones, lambda: interlock.moving(clock.boot_s()))
 
     policy = replace(config.policy, odometer_speed_mps=model.odometer_speed_mps)
-    return replace(config, policy=policy), Devices(door, tuple(workers), (interlock.note,), radio)
+    return replace(config, policy=policy), Devices(door, tuple(workers), (interlock.note,), radio, card_reader)
 
 
 def door_settings(config: Config) -> DoorSettings:

@@ -20,7 +20,7 @@ from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.config import Config
 from onboard.console import Console
-from onboard.core.access import list_version
+from onboard.core.access import card_key, list_version
 from onboard.core.commands import Actuate, Pattern
 from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
@@ -59,13 +59,15 @@ class NoDoor:
 class Devices:
     """What a composition root builds. ``observers`` hear every event when it is posted (the interlock).
 
-    ``radio`` builds the worker through which phones come; None for a car without one.
+    ``radio`` builds the worker through which phones come, ``card_reader`` the one that reads cards, given what tells
+    from any thread which key a card must prove; None for a car without.
     """
 
     door: Door
     workers: tuple[Worker, ...]
     observers: tuple[Callable[[Event], None], ...] = ()
     radio: Callable[[Phones], Worker] | None = None
+    card_reader: Callable[[Callable[[bytes], tuple[int, bytes] | None]], Worker] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Box:
         self.phones = Phones(handshake, self.mail, setting.clock, lambda: self.reactor.state, self._post)
         self.reactor.on_reply = self.phones.replied
         workers: list[Any] = list(devices.workers)
+        if devices.card_reader is not None:
+            workers.append(devices.card_reader(lambda ref: card_key(self.reactor.state, ref)))
         if devices.radio is not None:
             workers.append(devices.radio(self.phones))
         if setting.uplink is not None:

@@ -1,15 +1,13 @@
 """A DESFire EV2 card that exists only in software: commands in, answers out. It shares no code with ``hw.desfire``.
 
 It knows what AmiBox wants of a card: applications with AES keys, AuthenticateEV2First, ChangeKey. It can be awkward:
-``slow_s`` for each answer, ``leaves_after`` so many commands, a key that is another's.
+``slow_s`` for each answer (whoever passes it on waits so long), ``leaves_after`` so many commands, another's keys.
 """
 
 from __future__ import annotations
 
 import secrets
-import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -46,8 +44,6 @@ class DesfireCard:
     slow_s: float = 0.0
     leaves_after: int | None = None
     """Commands that it still answers before it is taken away."""
-    heard: int = 0
-    sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
         self.field_off()
@@ -64,9 +60,6 @@ class DesfireCard:
             if self.leaves_after == 0:
                 raise CardLeft
             self.leaves_after -= 1
-        self.heard += 1
-        if self.slow_s:
-            self.sleep(self.slow_s)
         if command[:2] == b"\xff\xca":  # a virtual PC/SC reader passes on what a real one answers by itself
             return self.uid + b"\x90\x00"
         if len(command) < 5 or command[0] != 0x90 or len(command) != command[4] + 6:

@@ -2,6 +2,7 @@
 
 It shares no code with the driver. It sleeps until it is woken, looks for cards for ever unless told otherwise, and a
 card that was listed and kept in the field answers only every second look. It can also be awkward: see ``Trouble``.
+A card may have a chip of its own (``sim.desfire``), which is spoken to by InDataExchange.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from sim.desfire import ATS, SAK, CardLeft, DesfireCard
+
 ACK = bytes.fromhex("0000ff00ff00")
 NACK = bytes.fromhex("0000ffff0000")
 SYNTAX_ERROR = bytes.fromhex("0000ff01ff7f8100")
@@ -24,11 +27,15 @@ SYNTAX_ERROR = bytes.fromhex("0000ff01ff7f8100")
 
 @dataclass(frozen=True, slots=True)
 class SimulatedCard:
-    """A card: its number, SAK and ATS (with its length byte in front; empty for a card without ISO 14443-4)."""
+    """A card: its number, SAK and ATS (with its length byte in front; empty for a card without ISO 14443-4).
+
+    ``chip`` answers commands, if it has one.
+    """
 
     uid: bytes
     sak: int = 0x08
     ats: bytes = b""
+    chip: DesfireCard | None = None
 
 
 class Trouble(Enum):
@@ -65,9 +72,18 @@ class SimulatedPn532:
         """Put a card into the field, beside those that are there."""
         self.cards = [*self.cards, SimulatedCard(bytes.fromhex(uid_hex), sak, ats)]
 
+    def present_chip(self, card: DesfireCard) -> None:
+        """Put a card with a chip into the field, beside those that are there."""
+        self.cards = [*self.cards, SimulatedCard(card.uid, SAK, ATS, card)]
+
     def remove(self) -> None:
         """Take all cards away."""
         self.cards = []
+
+    def take_wait_s(self) -> float:
+        """Return how long the newest reply takes, once: an acknowledgement does not wait for the card."""
+        wait_s, self._wait_s = self._wait_s, 0.0
+        return wait_s
 
     def power_cycle(self) -> None:
         """Begin anew: asleep, and cured of every wedge."""
@@ -77,6 +93,7 @@ class SimulatedPn532:
         self._hunting = 0
         self._listed: set[bytes] = set()
         self._last_reply = b""
+        self._wait_s = 0.0
         if self.trouble.name.startswith("WEDGED"):
             self.trouble = Trouble.NONE
 
@@ -143,8 +160,10 @@ class SimulatedPn532:
             if parameters[:1] == b"\x05":
                 self._looks_for_ever = parameters[3] == 0xFF
             elif parameters == b"\x01\x00":
-                self._listed.clear()
+                self._field_off()
             return b""
+        if code == 0x40:
+            return self._exchange(parameters[0], parameters[1:])
         if code == 0x4A:
             found = self._find(parameters[0])
             if found == b"\x00" and self._looks_for_ever:
@@ -162,6 +181,29 @@ class SimulatedPn532:
             for number, card in enumerate(answering, start=1)
         )
         return bytes((len(answering),)) + records
+
+    def _exchange(self, number: int, command: bytes) -> bytes:
+        """Pass a command on to a listed card; the status comes before its answer."""
+        listed = [card for card in self.cards if card.uid in self._listed]
+        if not 1 <= number <= len(self._listed):
+            return b"\x27"  # no such target in this context
+        if number > len(listed):
+            return b"\x01"  # nothing came within the time: it is gone
+        chip = listed[number - 1].chip
+        if chip is None:
+            return b"\x13"  # it answered with no frame that fits
+        self._wait_s += chip.slow_s
+        try:
+            return b"\x00" + chip.apdu(command)
+        except CardLeft:
+            self.cards = [card for card in self.cards if card.chip is not chip]
+            return b"\x01"
+
+    def _field_off(self) -> None:
+        self._listed.clear()
+        for card in self.cards:
+            if card.chip is not None:
+                card.chip.field_off()
 
     def _look(self) -> bytes:
         found = self._find(self._hunting)
@@ -252,6 +294,10 @@ class Pn532OnPty:
         """Put a card into the field."""
         self.chip.present(uid_hex, sak, ats)
 
+    def present_chip(self, card: DesfireCard) -> None:
+        """Put a card with a chip into the field."""
+        self.chip.present_chip(card)
+
     def remove(self) -> None:
         """Take all cards away."""
         self.chip.remove()
@@ -261,12 +307,19 @@ class Pn532OnPty:
             readable, _, _ = select.select([master], [], [], 0.02)
             with self._lock:
                 answer = self.chip.feed(os.read(master, 4096) if readable else b"")
+                wait_s = self.chip.take_wait_s()
             if not answer:
                 continue
             time.sleep(self.delay_s)
-            pieces = [answer[at : at + 1] for at in range(len(answer))] if self.fragments else [answer]
-            for piece in pieces:
-                try:
-                    os.write(master, piece)
-                except BlockingIOError:
-                    break  # the host reads nothing: a serial line loses what nobody takes
+            if wait_s and answer.startswith(ACK):
+                self._send(master, ACK)
+                answer = answer[len(ACK) :]
+                time.sleep(wait_s)
+            self._send(master, answer)
+
+    def _send(self, master: int, answer: bytes) -> None:
+        for piece in [answer[at : at + 1] for at in range(len(answer))] if self.fragments else [answer]:
+            try:
+                os.write(master, piece)
+            except BlockingIOError:
+                return  # the host reads nothing: a serial line loses what nobody takes

@@ -51,7 +51,7 @@ BOOKING = Reservation(
     kind=BookingKind.ONE_WAY,
     driver=bytes(range(32, 40)),
     phone_keys=(PHONE,),
-    cards=(CardGrant(bytes(range(40, 48)), Assurance.UID), CardGrant(bytes(8), Assurance.MUTUAL, bytes(range(16)))),
+    cards=(CardGrant(bytes(range(40, 48)), Assurance.UID), CardGrant(bytes(8), Assurance.MUTUAL, bytes(range(16)), 3)),
     rights=Rights.DOOR | Rights.DRIVE,
     trace=False,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cloud_sync.documents import cbor, cose, schema
+from cloud_sync.documents.card_keys import SLOT_MAX
 from cloud_sync.documents.keys import AgreementKey, KeySet, Signer
 from cloud_sync.documents.kinds import DocumentType, Reason, Refused
 from cloud_sync.documents.schema import Fields, filled
@@ -109,7 +110,7 @@ def _write_reservation(reservation: Reservation) -> dict[int, Any]:
 
 
 def _write_card(card: CardGrant) -> dict[int, Any]:
-    return filled({1: card.ref, 2: card.assurance.value, 3: card.key})
+    return filled({1: card.ref, 2: card.assurance.value, 3: card.key, 4: card.slot})
 
 
 def read_list(value: Any) -> ReservationList:
@@ -166,10 +167,13 @@ def _read_card(value: Any, where: str) -> CardGrant:
         ref=left.need(1, "ref", schema.octets, 8),
         assurance=left.need(2, "assurance", schema.word, Assurance),
         key=left.may(3, "key", schema.octets, 16),
+        slot=left.may(4, "slot", schema.uint, SLOT_MAX, 1),
     )
     left.done()
     if card.key is not None and card.assurance is not Assurance.MUTUAL:
         raise schema.bad(where, "only a card of class mutual has a key")
+    if (card.key is None) != (card.slot is None):
+        raise schema.bad(where, "a card's key has a slot, and the other way round")
     return card
 
 

@@ -81,7 +81,12 @@ def _describe_signed(signed: cose.Signed) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Return a value made of JSON's types. A card's key is not shown."""
     if isinstance(value, CardGrant):
-        return {"ref": value.ref.hex(), "assurance": value.assurance.value, "key": "not shown" if value.key else None}
+        return {
+            "ref": value.ref.hex(),
+            "assurance": value.assurance.value,
+            "key": "not shown" if value.key else None,
+            "slot": value.slot,
+        }
     if isinstance(value, Row):
         return _plain_row(value)
     if is_dataclass(value) and not isinstance(value, type):

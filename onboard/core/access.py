@@ -134,6 +134,19 @@ def card_fault(state: State, cards: tuple[CardGrant, ...], credential: Credentia
     return None
 
 
+def card_key(state: State, ref: bytes) -> tuple[int, bytes] | None:
+    """Return the slot and the key that a card known here must prove; None for one that shows a number only.
+
+    Whether its holder may do anything, and when, is not asked.
+    """
+    listed, rental, last = state.kept.grants.listed, state.kept.rental, state.last_driver
+    bookings = [c.booking for c in candidates(state)]
+    bookings += [each.booking for each in (rental, last) if each is not None]
+    people: list[Reservation | StaffGrant] = [*bookings, *(listed.staff if listed is not None else ())]
+    keys = ((card.slot, card.key) for each in people for card in each.cards if card.ref == ref)
+    return next(((slot, key) for slot, key in keys if slot is not None and key is not None), None)
+
+
 def phone_keys(state: State, reference: bytes) -> tuple[bytes, ...]:
     """Return the phone keys of every booking and member of staff known here whose id begins with ``reference``.
 

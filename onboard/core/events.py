@@ -159,7 +159,7 @@ class AccessRequested:
 
 @dataclass(frozen=True, slots=True)
 class CardsRefused:
-    """The reader saw something that is no single usable card: ``two_cards``, ``random_uid``, ``unreadable``."""
+    """No single usable card: ``two_cards``, ``random_uid``, ``unreadable``, ``left_early`` or ``too_slow``."""
 
     reason: str
 

@@ -34,11 +34,15 @@ class Rights(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class CardGrant:
-    """A card that may use a booking: ``ref`` = first 8 bytes of HMAC-SHA256(box key, UID); ``key`` only for mutual."""
+    """A card that may use a booking: ``ref`` = first 8 bytes of HMAC-SHA256(box key, UID).
+
+    Only for mutual: ``key``, which the card must prove, and ``slot``, its number on the card (1 to 13, this car's).
+    """
 
     ref: bytes
     assurance: Assurance
     key: bytes | None = field(default=None, repr=False)
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,8 @@ def _open(d: Draft, event: AccessRequested, grant: Grant) -> None:
 def on_cards_refused(d: Draft, event: CardsRefused) -> None:
     """Tell the person at the reader what to do differently."""
     d.refuse(AccessDenied(event.reason, "card"))
-    patterns = {"two_cards": Pattern.ONE_CARD, "unreadable": Pattern.TRY_AGAIN}
-    d.show(patterns.get(event.reason, Pattern.DENIED))
+    again = event.reason in ("unreadable", "left_early", "too_slow")
+    d.show(Pattern.ONE_CARD if event.reason == "two_cards" else Pattern.TRY_AGAIN if again else Pattern.DENIED)
 
 
 def on_phone_refused(d: Draft, event: PhoneRefused) -> None:

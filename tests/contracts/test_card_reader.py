@@ -9,18 +9,26 @@ from typing import Protocol
 
 import pytest
 
+from cloud_sync.documents.card_keys import card_key
 from hw.card_reader import CardLink, CardReader, CardReaderSettings, card_ref, serial_port
 from hw.clock_sources import SystemClock
+from hw.desfire import SLOTS, personalise, prove
 from hw.pn532 import Pn532
+from hw.taps import CardGone
 from hw.worker import AdapterError, Life
 from onboard.core.events import AccessRequested, CardCredential, CardsRefused, Event, FaultReported, Intent
 from onboard.core.grants import Assurance
+from sim.desfire import DesfireCard
 from sim.pn532 import Pn532OnPty, Trouble
 
 KEY = bytes(range(32))
 CARD = "04a1b2c3d4e5f6"
 OTHER_CARD = "deadbeef"
 DEADLINE_S = 20.0
+MASTER, SLOT = bytes(range(16)), 3
+ISSUED = bytes.fromhex("04782e21801d80")
+KNOWN = {card_ref(KEY, ISSUED): (SLOT, card_key(MASTER, ISSUED, SLOT))}
+"""Cards that must prove themselves here."""
 
 
 class ReaderRig(Protocol):
@@ -31,6 +39,7 @@ class ReaderRig(Protocol):
     def link(self) -> CardLink: ...
     def reset(self) -> None: ...
     def present(self, uid_hex: str) -> None: ...
+    def present_chip(self, card: DesfireCard) -> None: ...
     def remove(self) -> None: ...
     def wedge(self) -> None: ...
     def unplug(self) -> None: ...
@@ -53,6 +62,9 @@ class Pn532Rig:
 
     def present(self, uid_hex: str) -> None:
         self.reader.present(uid_hex)
+
+    def present_chip(self, card: DesfireCard) -> None:
+        self.reader.present_chip(card)
 
     def remove(self) -> None:
         self.reader.remove()
@@ -87,7 +99,7 @@ class Running:
 
     def __init__(self, rig: ReaderRig) -> None:
         self.events: list[Event] = []
-        self.worker = CardReader(rig.settings, SystemClock(), KEY, rig.reset, rig.link())
+        self.worker = CardReader(rig.settings, SystemClock(), KEY, rig.reset, rig.link(), keys=KNOWN.get)
         self._looked = threading.Event()
         self._stop = threading.Event()
         life = Life(self.events.append, self._looked.set, self._stop)
@@ -140,6 +152,18 @@ def running(rig: ReaderRig) -> Iterator[Running]:
 
 def tap(uid_hex: str) -> AccessRequested:
     return AccessRequested(CardCredential(card_ref(KEY, bytes.fromhex(uid_hex)), Assurance.UID), Intent.TAP)
+
+
+def issued() -> DesfireCard:
+    """Return a card as the town hall hands it out."""
+    card = DesfireCard(ISSUED)
+    personalise(card.apdu, {slot: card_key(MASTER, ISSUED, slot) for slot in range(SLOTS + 1)})
+    card.field_off()
+    return card
+
+
+def proven(uid: bytes, assurance: Assurance = Assurance.MUTUAL) -> AccessRequested:
+    return AccessRequested(CardCredential(card_ref(KEY, uid), assurance), Intent.TAP)
 
 
 def numbers(link: CardLink) -> list[str]:
@@ -247,3 +271,60 @@ def test_the_worker_stops_within_a_second_though_its_reader_is_dead(rig: ReaderR
     rig.unplug()
     running.until(1)
     assert running.stop() < 1.0
+
+
+def test_a_card_is_spoken_to(rig: ReaderRig, link: CardLink) -> None:
+    rig.present_chip(issued())
+    for _ in range(3):
+        assert [target.uid for target in link.poll()] == [ISSUED]
+        prove(link.exchange, *KNOWN[card_ref(KEY, ISSUED)])
+        link.rest()
+
+
+def test_a_card_that_is_taken_away_is_no_failure_of_the_reader(rig: ReaderRig, link: CardLink) -> None:
+    card = issued()
+    rig.present_chip(card)
+    link.poll()
+    card.leaves_after = 1
+    with pytest.raises(CardGone):
+        prove(link.exchange, *KNOWN[card_ref(KEY, ISSUED)])
+    link.rest()
+    assert numbers(link) == []
+
+
+def test_a_card_that_proves_itself_is_worth_more_than_its_number(rig: ReaderRig, running: Running) -> None:
+    running.looks(2)
+    rig.present_chip(issued())
+    assert running.until(1) == [proven(ISSUED)]
+    assert running.worker.counts["proven"] == 1
+
+
+def test_a_copy_of_its_number_is_a_number(rig: ReaderRig, running: Running) -> None:
+    running.looks(2)
+    copy = DesfireCard(ISSUED)
+    personalise(copy.apdu, {slot: bytes([slot + 1]) * 16 for slot in range(SLOTS + 1)})
+    rig.present_chip(copy)
+    assert running.until(1) == [proven(ISSUED, Assurance.UID)]
+    assert (running.worker.counts["not_proven"], running.worker.counts["failures"]) == (1, 0)
+
+
+def test_a_card_taken_away_too_early_may_be_held_again_at_once(rig: ReaderRig, running: Running) -> None:
+    running.looks(2)
+    card = issued()
+    card.leaves_after = 2
+    rig.present_chip(card)
+    assert running.until(1) == [CardsRefused("left_early")]
+    card.leaves_after = None
+    rig.present_chip(card)
+    assert running.until(2)[1:] == [proven(ISSUED)]
+    assert running.worker.counts["failures"] == 0
+
+
+def test_a_proof_that_took_too_long_is_none(rig: ReaderRig, running: Running) -> None:
+    running.looks(2)
+    card = issued()
+    card.slow_s = 0.3
+    rig.present_chip(card)
+    assert running.until(1) == [CardsRefused("too_slow")]
+    running.looks(10)
+    assert len(running.events) == 1, "and once, however long it is held"
