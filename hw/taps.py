@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from onboard.core.cards import number_fault
+
 REARM_S: Final = 1.0
 """A card is away when its misses span this long: a card in the field is missed now and then."""
 
@@ -32,8 +34,6 @@ REMEMBERED_MAX: Final = 64
 """Cards remembered at a time. Honest use needs two or three."""
 
 TWO_CARDS: Final = "two_cards"
-RANDOM_UID: Final = "random_uid"
-UNREADABLE: Final = "unreadable"
 
 REF_BYTES: Final = 8
 KEY_BYTES_MIN: Final = 16
@@ -65,7 +65,7 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A person held something else to the reader: ``two_cards``, ``random_uid`` or ``unreadable``."""
+    """A person held something else to the reader: ``two_cards``, or what ``number_fault`` says."""
 
     reason: str
 
@@ -73,19 +73,6 @@ class Refusal:
 def card_ref(box_key: bytes, uid: bytes) -> bytes:
     """Return the 8 bytes by which lists and records know a card: HMAC-SHA256(box key, UID), cut."""
     return hmac.digest(box_key, uid, hashlib.sha256)[:REF_BYTES]
-
-
-def refusal_of(target: Target) -> str | None:
-    """Return why a card's number can't stand for a person, or None if it can.
-
-    Random numbers (phones, bank cards, some DESFire cards) are 4 bytes beginning with 0x08, or with 0x80 on a card
-    that speaks ISO 14443-4 (NXP support, community.nxp.com td-p/809492). Fixed ones have 4, 7 or 10 bytes.
-    """
-    if len(target.uid) not in (4, 7, 10):
-        return UNREADABLE
-    if len(target.uid) == 4 and (target.uid[0] == 0x08 or (target.uid[0] == 0x80 and target.sak & 0x20)):
-        return RANDOM_UID
-    return None
 
 
 class RateBound:
@@ -145,12 +132,12 @@ class TapFilter:
         if len(targets) > 1:
             subject = TWO_CARDS
         elif targets:
-            subject = refusal_of(targets[0]) or targets[0].uid
+            subject = number_fault(targets[0].uid, targets[0].sak) or targets[0].uid
         self._miss_all_but(subject, now_s)
         told = subject is not None and self._appears(subject, now_s)
         if subject == TWO_CARDS:
             for target in targets:
-                if refusal_of(target) is None:
+                if number_fault(target.uid, target.sak) is None:
                     self._remember(target.uid, now_s).held = True
         if not told or subject is None:
             return None

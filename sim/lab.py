@@ -192,7 +192,7 @@ class Lab:
     async def book(self, lasts_s: float) -> None:
         """Book the car for the driver's card, from an hour ago until ``lasts_s`` from now, with a trace."""
         now_s = int(self.clock.now().wall_s)
-        card = {"ref": self._card.hex(), "assurance": Assurance.UID.value, "key": None}
+        card = {"ref": self._card.hex()}
         values = {
             "id": b"replayed-booking",
             "vehicle": VEHICLE,

@@ -65,6 +65,7 @@ class SimulatedPn532:
         self.cards: list[SimulatedCard] = []
         self.trouble = Trouble.NONE
         self.commands: list[int] = []
+        self._wait_s = 0.0
         self.firmware = bytes.fromhex("32010607")
         self.power_cycle()
 
@@ -87,13 +88,13 @@ class SimulatedPn532:
 
     def power_cycle(self) -> None:
         """Begin anew: asleep, and cured of every wedge."""
+        self._wait_s = 0.0
         self._input = bytearray()
         self._awake = False
         self._looks_for_ever = True
         self._hunting = 0
         self._listed: set[bytes] = set()
         self._last_reply = b""
-        self._wait_s = 0.0
         if self.trouble.name.startswith("WEDGED"):
             self.trouble = Trouble.NONE
 

@@ -100,7 +100,7 @@ class Town:
             "end_s": int(start_s) + HOUR_S,
             "pickup": pickup,
             "phone_keys": [phone.hex()] if phone else [],
-            "cards": [{"ref": card.hex(), "assurance": "uid"}] if card else [],
+            "cards": [{"ref": card.hex()}] if card else [],
         }
         if dropoff != pickup:
             body |= {"kind": "one_way", "dropoff": dropoff}

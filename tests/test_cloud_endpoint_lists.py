@@ -40,7 +40,7 @@ def keys(cloud: Cloud, vehicle: str = "ami-1") -> BoxKeys:
 
 
 def book(cloud: Cloud, number: int, start_s: int, vehicle: str = "ami-1", cards: int = 1) -> None:
-    card = {"ref": "0102030405060708", "assurance": "uid", "key": None}
+    card = {"ref": "0102030405060708"}
     with cloud.store.write() as db:
         db.execute(
             insert(tables.bookings).values(

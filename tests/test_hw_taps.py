@@ -19,8 +19,8 @@ from hw.taps import (
     TapFilter,
     Target,
     card_ref,
-    refusal_of,
 )
+from onboard.core.cards import number_fault
 from tests.card_rig import KEY, LONG_CARD, SHORT_CARD
 
 POLL_S = 0.25
@@ -48,6 +48,9 @@ def told(polls: list[list[Target]], taps: TapFilter | None = None, began_s: floa
         ("08112233", 0x20, "random_uid"),
         ("80112233", 0x20, "random_uid"),
         ("80112233", 0x08, None),
+        ("0f112233", 0x08, "reused_uid"),
+        ("ff112233", 0x20, "reused_uid"),
+        ("0f112233445566", 0x20, None),
         ("08112233445566", 0x20, None),
         ("", 0x00, "unreadable"),
         ("deadbe", 0x08, "unreadable"),
@@ -58,7 +61,7 @@ def told(polls: list[list[Target]], taps: TapFilter | None = None, began_s: floa
 )
 def test_only_fixed_numbers_of_a_known_length_stand_for_a_person(uid: str, sak: int, reason: str | None) -> None:
     target = Target(bytes.fromhex(uid), sak, b"")
-    assert refusal_of(target) == reason
+    assert number_fault(target.uid, target.sak) == reason
     expected = Tap(target.uid) if reason is None else Refusal(reason)
     assert told([[target]]) == [expected]
 
@@ -150,7 +153,7 @@ def test_a_flapping_card_gives_bounded_events_an_hour() -> None:
 def test_a_new_number_at_every_poll_gives_bounded_events_and_memory() -> None:
     taps = TapFilter()
     hour = [[Target(number.to_bytes(4, "little"), 0x08, b"")] for number in range(9, 9 + 4 * 3600)]
-    hour = [targets for targets in hour if refusal_of(targets[0]) is None]
+    hour = [targets for targets in hour if number_fault(targets[0].uid, targets[0].sak) is None]
     assert sum(answer is not None for answer in told(hour, taps)) <= BURST + 3600 / REFILL_S
     assert len(taps._memories) <= REMEMBERED_MAX
 
@@ -222,7 +225,7 @@ def test_over_any_history_the_filter_keeps_its_promises(history: list[tuple[list
             continue
         if isinstance(answer, Tap):
             assert [answer.uid] == [target.uid for target in targets], "a tap is the only card in the field"
-            assert refusal_of(targets[0]) is None
+            assert number_fault(targets[0].uid, targets[0].sak) is None
         key = repr(answer) + (answer.uid.hex() if isinstance(answer, Tap) else "")
         assert now_s - last_s.get(key, -LOCKOUT_S) >= LOCKOUT_S
         last_s[key] = now_s

@@ -24,8 +24,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from cloud_sync.documents import Refused
 from cloud_sync.endpoint import lists, tables, views
 from cloud_sync.endpoint.authority import Authority
+from cloud_sync.endpoint.cards import Cards, card_values
 from cloud_sync.endpoint.courier import body_max_bytes, phone_routes
-from cloud_sync.endpoint.grants import Grants, booking_id, card_values, rights_of
+from cloud_sync.endpoint.grants import Grants, booking_id, rights_of
 from cloud_sync.endpoint.ingest import Ingest
 from cloud_sync.endpoint.link import Link, publish_list
 from cloud_sync.endpoint.messages import Box
@@ -142,9 +143,10 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
         if names and strange:
             raise HTTPException(422, f"no station {', '.join(sorted(strange))}")
         now_s = int(now())
-        values = _booking_values(booking, authority, now_s)
+        values = _booking_values(booking, now_s)
         try:
             with store.write() as db:
+                values["cards"] = json.dumps(card_values(db, booking.cards, booking.vehicle, authority))
                 db.execute(insert(tables.bookings).values(values))
                 row = lists.issue_within(db, authority, box, now_s, horizon_days)
         except Refused as refused:
@@ -198,12 +200,15 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
 
     # A log-in goes before each of these as a dependency: the town hall's people here, the drivers there.
     app.include_router(Grants(store, authority, link, horizon_days=horizon_days, now=now).routes())
+    cards = Cards(store, authority, link, horizon_days=horizon_days, now=now)
+    app.include_router(cards.routes())
+    app.include_router(cards.open_routes())
     app.include_router(phone_routes(store, authority, ingest, link, horizon_days=horizon_days, now=now))
     app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
     return app
 
 
-def _booking_values(booking: BookingIn, authority: Authority, now_s: int) -> dict[str, Any]:
+def _booking_values(booking: BookingIn, now_s: int) -> dict[str, Any]:
     return {
         "id": secrets.token_bytes(16),
         "vehicle": booking.vehicle,
@@ -214,7 +219,6 @@ def _booking_values(booking: BookingIn, authority: Authority, now_s: int) -> dic
         "kind": booking.kind.value,
         "driver": bytes.fromhex(booking.driver) if booking.driver else secrets.token_bytes(8),
         "phone_keys": json.dumps(booking.phone_keys),
-        "cards": json.dumps(card_values(booking.cards, booking.vehicle, authority)),
         "rights": int(rights_of(booking.rights)),
         "trace": booking.trace,
         "created_s": now_s,

@@ -24,6 +24,7 @@ from cloud_sync.documents import (
     Resend,
     Signer,
     TimeProof,
+    card_keys,
     decode_event_batch,
     decode_key_set,
     encode_ack,
@@ -74,6 +75,11 @@ class Paths:
         return self.keys / "cards"
 
     @property
+    def card_master(self) -> Path:
+        """The key from which every card's keys are made: without it no new card can be written."""
+        return self.keys / "card-master.key"
+
+    @property
     def roots(self) -> Path:
         """Public halves of the roots, one hexadecimal line each."""
         return self.folder / "roots.txt"
@@ -108,6 +114,7 @@ def initialise(folder: Path, now_s: int) -> None:
         entries.append(signer.may_sign(*types))
     sealing = AgreementKey.generate()
     sealing.save(paths.keys / "sealing.pem")
+    write_secret(paths.card_master, os.urandom(card_keys.KEY_BYTES))
     # Seconds as a version: a key set made after a loss of this folder is still newer than what the boxes hold.
     key_set = KeySet(now_s, tuple(entries), sealing.public)
     write_secret(paths.roots, "".join(f"{root.public.hex()}\n" for root in roots).encode())
@@ -166,6 +173,17 @@ class Authority:
         except FileNotFoundError as error:
             raise AuthorityError(f"no card key for {vehicle} in {self._paths.cards}: give the card's ref") from error
         return hmac.digest(key, uid, hashlib.sha256)[:CARD_REF_BYTES]
+
+    def card_key(self, uid: bytes, slot: int) -> bytes:
+        """Return a card's key for a car's slot (0: the card's own master). AuthorityError without a master here."""
+        try:
+            master = self._paths.card_master.read_bytes()
+        except FileNotFoundError as error:
+            raise AuthorityError(
+                f"no {self._paths.card_master}: restore it from your copy of the keys. "
+                "Cards written with another master would open nothing"
+            ) from error
+        return card_keys.card_key(master, uid, slot)
 
     def provision(self, vehicle: str, out: Path) -> Box:
         """Make a box's keys and write its one file. The private halves are kept nowhere else.

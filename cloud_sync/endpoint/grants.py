@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, HTTPException
 from sqlalchemy import Connection, delete, select, update
 
 from cloud_sync.documents import Refused
 from cloud_sync.endpoint import lists, tables
-from cloud_sync.endpoint.authority import Authority, AuthorityError
+from cloud_sync.endpoint.authority import Authority
+from cloud_sync.endpoint.cards import card_values
 from cloud_sync.endpoint.dialect import upsert
 from cloud_sync.endpoint.link import Link, publish_list
 from cloud_sync.endpoint.messages import Box, ListRow
@@ -24,7 +25,6 @@ from cloud_sync.endpoint.models import (
     BOOKING_MAX_S,
     BookingChange,
     BookingMade,
-    CardIn,
     GrantMade,
     ListMade,
     RevocationIn,
@@ -50,21 +50,6 @@ def rights_of(words: Sequence[str]) -> Rights:
     for word in words:
         rights |= Rights[word.upper()]
     return rights
-
-
-def card_values(cards: Sequence[CardIn], vehicle: str, authority: Authority) -> list[dict[str, str | None]]:
-    """Return cards as the tables keep them: by their reference at one car. HTTPException 422: it is not known."""
-    try:
-        return [
-            {
-                "ref": card.ref or authority.card_ref(vehicle, bytes.fromhex(card.uid or "")).hex(),
-                "assurance": card.assurance.value,
-                "key": card.key,
-            }
-            for card in cards
-        ]
-    except AuthorityError as error:
-        raise HTTPException(422, str(error)) from error
 
 
 class Grants:
@@ -112,15 +97,15 @@ class Grants:
         now_s = int(self._now())
         boxes = self._concerned(person.vehicle)
         identity = bytes.fromhex(person.id) if person.id else secrets.token_bytes(STAFF_ID_BYTES)
-        values = {
+        values: dict[str, Any] = {
             "id": identity,
             "vehicle": person.vehicle or tables.EVERY_CAR,
             "not_after_s": person.not_after_s,
             "phone_keys": json.dumps(person.phone_keys),
-            "cards": json.dumps(card_values(person.cards, person.vehicle or "", self._authority)),
             "rights": int(rights_of(person.rights)),
         }
         with self._store.write() as db:
+            values["cards"] = json.dumps(card_values(db, person.cards, person.vehicle or "", self._authority))
             upsert(db, table, values, table.c.id, table.c.vehicle)
             db.execute(delete(table).where(table.c.not_after_s < now_s))
             rows = self._issue(db, boxes, now_s)

@@ -5,6 +5,7 @@ A version only grows. A pass made with version ``g`` says nothing any more once 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from cloud_sync.documents import Reason, Refused
 from cloud_sync.endpoint import tables
-from cloud_sync.endpoint.authority import Authority
+from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.messages import Box, ListRow
 from cloud_sync.endpoint.store import Store, last_list, note_alarm, save_list
 from onboard.core.grants import (
@@ -59,9 +60,9 @@ def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, hor
             version=version,
             issued_at_s=now_s,
             horizon_end_s=now_s + horizon_s,
-            reservations=_reservations(db, box.vehicle, now_s, now_s + horizon_s),
-            staff=_staff(db, box.vehicle, now_s),
-            revoked=_revoked(db, box.vehicle, now_s, now_s + horizon_s),
+            reservations=_reservations(db, authority, box.vehicle, now_s, now_s + horizon_s),
+            staff=_staff(db, authority, box.vehicle, now_s),
+            revoked=_revoked(db, authority, box.vehicle, now_s, now_s + horizon_s),
         )
         try:
             row = ListRow(box.vehicle, version, now_s, authority.sign_list(listed, box))
@@ -122,7 +123,9 @@ def _next_version(db: Connection, vehicle: str, now_s: int) -> int:
     return max(previous + 1, reported + 1, now_s)
 
 
-def _reservations(db: Connection, vehicle: str, now_s: int, horizon_end_s: int) -> tuple[Reservation, ...]:
+def _reservations(
+    db: Connection, authority: Authority, vehicle: str, now_s: int, horizon_end_s: int
+) -> tuple[Reservation, ...]:
     table = tables.bookings
     rows = db.execute(
         select(table)
@@ -134,19 +137,27 @@ def _reservations(db: Connection, vehicle: str, now_s: int, horizon_end_s: int) 
         )
         .order_by(table.c.start_s, table.c.id)
     )
-    return tuple(_reservation(row) for row in rows)
+    return tuple(_reservation(db, authority, row) for row in rows.all())
 
 
-def _staff(db: Connection, vehicle: str, now_s: int) -> tuple[StaffGrant, ...]:
+def _staff(db: Connection, authority: Authority, vehicle: str, now_s: int) -> tuple[StaffGrant, ...]:
     table = tables.staff
     wanted = select(table).where(table.c.vehicle.in_((vehicle, tables.EVERY_CAR)), table.c.not_after_s >= now_s)
     return tuple(
-        StaffGrant(row.id, row.not_after_s, _keys(row.phone_keys), _cards(row.cards), Rights(row.rights))
-        for row in db.execute(wanted.order_by(table.c.id, table.c.vehicle))
+        StaffGrant(
+            row.id,
+            row.not_after_s,
+            _keys(row.phone_keys),
+            _cards(db, authority, vehicle, row.cards),
+            Rights(row.rights),
+        )
+        for row in db.execute(wanted.order_by(table.c.id, table.c.vehicle)).all()
     )
 
 
-def _revoked(db: Connection, vehicle: str, now_s: int, horizon_end_s: int) -> tuple[Revocation, ...]:
+def _revoked(
+    db: Connection, authority: Authority, vehicle: str, now_s: int, horizon_end_s: int
+) -> tuple[Revocation, ...]:
     """Return what the commune took back here, and the passes that the list's silence does not end."""
     table = tables.revocations
     here = table.c.vehicle.in_((vehicle, tables.EVERY_CAR))
@@ -166,6 +177,11 @@ def _revoked(db: Connection, vehicle: str, now_s: int, horizon_end_s: int) -> tu
             passes.c.expires_s >= now_s,
         )
     )
+    cards = tables.cards
+    for row in db.execute(select(cards.c.uid).where(cards.c.state.in_(("lost", "blocked")))).all():
+        # Also against a rental that this card has begun: no list takes that away.
+        with contextlib.suppress(AuthorityError):  # a car without a card key here knows no card by its number
+            until_s[authority.card_ref(vehicle, row.uid).hex()] = horizon_end_s
     for row in db.execute(unheard):
         until_s[row.id.hex()] = max(row.expires_s, until_s.get(row.id.hex(), 0))
     return tuple(Revocation(bytes.fromhex(what), until_s[what]) for what in sorted(until_s))
@@ -184,18 +200,28 @@ def _keys(text: str) -> tuple[bytes, ...]:
     return tuple(bytes.fromhex(key) for key in json.loads(text))
 
 
-def _cards(text: str) -> tuple[CardGrant, ...]:
-    return tuple(
-        CardGrant(
-            bytes.fromhex(card["ref"]),
-            Assurance(card["assurance"]),
-            bytes.fromhex(card["key"]) if card["key"] else None,
-        )
-        for card in json.loads(text)
-    )
+def _cards(db: Connection, authority: Authority, vehicle: str, text: str) -> tuple[CardGrant, ...]:
+    """Return what a booking's cards are at this car. One that is lost or blocked is nothing."""
+    grants = []
+    for card in json.loads(text):
+        if "ref" in card:
+            grants.append(CardGrant(bytes.fromhex(card["ref"]), Assurance.UID))
+            continue
+        row = db.execute(select(tables.cards).where(tables.cards.c.number == card["card"])).one()
+        if row.state in ("lost", "blocked"):
+            continue
+        ref = authority.card_ref(vehicle, row.uid)
+        if row.assurance == Assurance.UID:
+            grants.append(CardGrant(ref, Assurance.UID))
+            continue
+        held = tables.card_slots.c
+        slot = db.scalar(select(held.slot).where(held.vehicle == vehicle, held.retired_s.is_(None)))
+        if slot is not None:
+            grants.append(CardGrant(ref, Assurance.MUTUAL, authority.card_key(row.uid, slot), slot))
+    return tuple(grants)
 
 
-def _reservation(row: Row[Any]) -> Reservation:
+def _reservation(db: Connection, authority: Authority, row: Row[Any]) -> Reservation:
     return Reservation(
         id=row.id,
         start_s=row.start_s,
@@ -205,7 +231,7 @@ def _reservation(row: Row[Any]) -> Reservation:
         kind=BookingKind(row.kind),
         driver=row.driver,
         phone_keys=_keys(row.phone_keys),
-        cards=_cards(row.cards),
+        cards=_cards(db, authority, row.vehicle, row.cards),
         rights=Rights(row.rights),
         trace=row.trace,
     )

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from onboard.core.grants import Assurance, BookingKind
+from onboard.core.cards import number_fault
+from onboard.core.grants import BookingKind
 
 VehicleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 StationId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -140,20 +141,23 @@ class StationInfo(Strict):
 
 
 class CardIn(Strict):
-    """A card that may use a booking: by its number (``uid``), or by the reference of the car's box (``ref``)."""
+    """A card that may use a booking: one of the commune's (``card``, its printed number), or a number on air.
 
-    uid: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){4,10}$")] | None = None
+    ``uid`` is that number, ``ref`` what the car's box makes of it; either can be copied, and cars may not take them.
+    """
+
+    card: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    uid: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{8}|[0-9a-f]{14}|[0-9a-f]{20})$")] | None = None
     ref: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
-    assurance: Annotated[Assurance, Field(strict=False)] = Assurance.UID
-    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
 
     @model_validator(mode="after")
     def one_name(self) -> Self:
-        """Refuse a card without a name, with two, or whose key doesn't fit what it proves."""
-        if (self.uid is None) == (self.ref is None):
-            raise ValueError("a card has either a uid or a ref")
-        if (self.key is not None) != (self.assurance is Assurance.MUTUAL):
-            raise ValueError("a card has a key if and only if its assurance is mutual")
+        """Refuse a card without a name, with two, or whose number can't stand for a person."""
+        if sum(given is not None for given in (self.card, self.uid, self.ref)) != 1:
+            raise ValueError("one of card, uid and ref is wanted")
+        fault = number_fault(bytes.fromhex(self.uid)) if self.uid is not None else None
+        if fault is not None:
+            raise ValueError(f"{fault}: this number is not the card's own alone")
         return self
 
 

@@ -25,10 +25,10 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 2
-"""2: passes, staff, revocations. A version that knows none of them would issue lists that take nothing back."""
+SCHEMA_VERSION: Final = 3
+"""2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back."""
 
-ONLY_NEW_TABLES_SINCE: Final = frozenset({"1"})
+ONLY_NEW_TABLES_SINCE: Final = frozenset({"1", "2"})
 """Schemas that become the present one when the tables they lack are made."""
 
 EVERY_CAR: Final = ""
@@ -239,6 +239,29 @@ revocations = Table(
     Column("what", String(66), primary_key=True),  # hexadecimal: a pass id or card reference, or a phone key
     Column("vehicle", String(32), primary_key=True),  # or EVERY_CAR
     Column("until_s", BigInteger, nullable=False),
+)
+
+cards = Table(  # the commune's cards, and residents' own that it let in
+    "cards",
+    METADATA,
+    Column("number", SERIAL, primary_key=True, autoincrement=True),  # what is printed on it
+    Column("uid", LargeBinary(10), nullable=False, unique=True),
+    Column("assurance", String(16), nullable=False),
+    Column("state", String(16), nullable=False),  # new ready lent lost blocked
+    Column("holder", String(80), nullable=False),
+    Column("code_digest", LargeBinary(32)),  # of the code that blocks it
+    Column("code_tries", Integer, nullable=False),
+    Column("tried_s", BigInteger, nullable=False),
+    Column("changed_s", BigInteger, nullable=False),
+)
+
+card_slots = Table(  # which key of every card is which car's; one of a stolen box is never given again
+    "card_slots",
+    METADATA,
+    Column("slot", Integer, primary_key=True),
+    Column("vehicle", String(32), nullable=False),
+    Column("retired_s", BigInteger),
+    ForeignKeyConstraint(["vehicle"], ["boxes.vehicle"]),
 )
 
 alarms = Table(  # what a person must look at; a message that comes twice makes one row

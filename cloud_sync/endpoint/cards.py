@@ -1,0 +1,227 @@
+"""The commune's cards: enrolled, lent, given back, lost, blocked. What changes who may open a car makes its cars lists.
+
+A card's keys are made from the master when they are wanted, and stand in no table. Which of them is whose: ``slot_of``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter, HTTPException
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from cloud_sync.documents import Refused
+from cloud_sync.documents.card_keys import SLOT_MAX
+from cloud_sync.endpoint import lists, tables
+from cloud_sync.endpoint.authority import Authority, AuthorityError
+from cloud_sync.endpoint.link import Link, publish_list
+from cloud_sync.endpoint.messages import ListRow
+from cloud_sync.endpoint.models import CardIn, ListMade
+from cloud_sync.endpoint.models_card import (
+    CARDS_MAX,
+    Card,
+    CardBlock,
+    CardChange,
+    CardChanged,
+    CardKeys,
+    CardWanted,
+    SlotMade,
+)
+from cloud_sync.endpoint.store import Store
+from onboard.core.grants import Assurance
+
+CODE_DIGITS: Final = 8
+TRIES_MAX: Final = 5
+TRIES_S: Final = 3600
+"""So many wrong codes an hour and card, then none is heard for the rest of it."""
+OPENS: Final = frozenset({"ready", "lent"})
+
+
+class Cards:
+    """The routes. ``now`` gives Unix seconds."""
+
+    def __init__(
+        self, store: Store, authority: Authority, link: Link, *, horizon_days: int, now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._link = link
+        self._horizon_days = horizon_days
+        self._now = now
+
+    def routes(self) -> APIRouter:
+        """Return the town hall's routes."""
+        routes = APIRouter(prefix="/api/v1")
+        routes.add_api_route("/cards", self.get_cards, methods=["GET"])
+        routes.add_api_route("/cards", self.post_card, methods=["POST"], status_code=201)
+        routes.add_api_route("/cards/{number}", self.patch_card, methods=["PATCH"])
+        routes.add_api_route("/vehicles/{vehicle}/card-slot", self.post_slot, methods=["POST"], status_code=201)
+        return routes
+
+    def open_routes(self) -> APIRouter:
+        """Return what whoever holds a card's slip may do, at any hour and without the town hall."""
+        routes = APIRouter(prefix="/api/v1")
+        routes.add_api_route("/cards/{number}/block", self.post_block, methods=["POST"])
+        return routes
+
+    def get_cards(self) -> list[Card]:
+        """List the cards, the newest change first."""
+        table = tables.cards
+        with self._store.read() as db:
+            rows = db.execute(select(table).order_by(table.c.changed_s.desc(), table.c.number).limit(CARDS_MAX))
+            return [
+                Card(
+                    number=row.number,
+                    assurance=row.assurance,
+                    state=row.state,
+                    holder=row.holder,
+                    changed_s=row.changed_s,
+                )
+                for row in rows
+            ]
+
+    def post_card(self, wanted: CardWanted) -> CardKeys:
+        """Enrol a card, or tell again what is to be written on one that is still ``new``."""
+        table, uid = tables.cards, bytes.fromhex(wanted.uid)
+        mutual = wanted.assurance == "mutual"
+        with self._store.write() as db:
+            row = db.execute(select(table).where(table.c.uid == uid)).one_or_none()
+            if row is not None and (row.state, row.assurance) != ("new", wanted.assurance):
+                raise HTTPException(409, f"this is card {row.number} ({row.assurance}, {row.state}) already")
+            if row is None:
+                values = {
+                    "uid": uid,
+                    "assurance": wanted.assurance,
+                    "state": "new" if mutual else "ready",
+                    "holder": "",
+                    "code_tries": 0,
+                    "tried_s": 0,
+                    "changed_s": int(self._now()),
+                }
+                row = db.execute(insert(table).values(values).returning(table)).one()
+            keys = [self._key(uid, slot).hex() for slot in range(SLOT_MAX + 1)] if mutual else []
+        return CardKeys(number=row.number, uid=wanted.uid, keys=keys)
+
+    def patch_card(self, number: int, change: CardChange) -> CardChanged:
+        """Lend a card, take it back, or call it lost. A lent one has a new code that blocks it."""
+        with self._store.write() as db:
+            row = _known(db, number)
+            if (row.state, change.state) == ("new", "lent"):
+                raise HTTPException(409, f"card {number} has no keys yet: write them first; nothing was changed")
+            code = "".join(secrets.choice("0123456789") for _ in range(CODE_DIGITS)) if change.state == "lent" else None
+            issued = self._set(db, row, change.state, change.holder, code)
+        return self._changed(number, change.state, code, issued)
+
+    def post_block(self, number: int, block: CardBlock) -> CardChanged:
+        """Block a card by the code on its slip."""
+        table, now_s = tables.cards, int(self._now())
+        with self._store.write() as db:
+            row = _known(db, number)
+            tries = row.code_tries if now_s < row.tried_s + TRIES_S else 0
+            right = row.code_digest is not None and hmac.compare_digest(_digest(number, block.code), row.code_digest)
+            heard = tries < TRIES_MAX
+            issued: list[ListRow] = []
+            if heard and right:
+                issued = self._set(db, row, "blocked", row.holder, None)
+            elif heard:
+                since_s = now_s if tries == 0 else row.tried_s
+                db.execute(update(table).where(table.c.number == number).values(code_tries=tries + 1, tried_s=since_s))
+        if not heard:
+            raise HTTPException(429, "too many wrong codes for this card: wait an hour, or call the town hall")
+        if not right:
+            raise HTTPException(403, "this code does not belong to this card; nothing was changed")
+        return self._changed(number, "blocked", None, issued)
+
+    def post_slot(self, vehicle: str) -> SlotMade:
+        """Give a car another key of every card: whoever has its old box opens nothing with what is in it."""
+        with self._store.write() as db:
+            if self._store.box(vehicle) is None:
+                raise HTTPException(404, f"no vehicle {vehicle}")
+            table, now_s = tables.card_slots, int(self._now())
+            held = table.c.vehicle == vehicle
+            db.execute(update(table).where(held, table.c.retired_s.is_(None)).values(retired_s=now_s))
+            slot = slot_of(db, vehicle)
+            issued = self._issue(db, now_s, (vehicle,))
+        return SlotMade(vehicle=vehicle, slot=slot, lists=self._made(issued))
+
+    def _set(self, db: Connection, row: Row[Any], state: str, holder: str, code: str | None) -> list[ListRow]:
+        table, now_s = tables.cards, int(self._now())
+        values = {"state": state, "holder": holder, "changed_s": now_s, "code_tries": 0}
+        if state != "blocked":
+            values["code_digest"] = _digest(row.number, code) if code is not None else None
+        db.execute(update(table).where(table.c.number == row.number).values(values))
+        if (row.state in OPENS) == (state in OPENS):
+            return []
+        return self._issue(db, now_s, [box.vehicle for box in self._store.boxes()])
+
+    def _issue(self, db: Connection, now_s: int, vehicles: Iterable[str]) -> list[ListRow]:
+        boxes = [box for box in self._store.boxes() if box.vehicle in set(vehicles)]
+        try:
+            return [lists.issue_within(db, self._authority, box, now_s, self._horizon_days) for box in boxes]
+        except Refused as refused:
+            raise HTTPException(409, f"a car's list can't hold this ({refused}); nothing was changed") from refused
+
+    def _changed(self, number: int, state: Any, code: str | None, issued: Sequence[ListRow]) -> CardChanged:
+        return CardChanged(number=number, state=state, block_code=code, lists=self._made(issued))
+
+    def _made(self, issued: Sequence[ListRow]) -> list[ListMade]:
+        return [ListMade(vehicle=r.vehicle, version=r.version, published=publish_list(self._link, r)) for r in issued]
+
+    def _key(self, uid: bytes, slot: int) -> bytes:
+        try:
+            return self._authority.card_key(uid, slot)
+        except AuthorityError as error:
+            raise HTTPException(409, f"{error}; nothing was changed") from error
+
+
+def slot_of(db: Connection, vehicle: str) -> int:
+    """Return which key of every card is this car's; the next one if it has none. HTTPException 409: all are given."""
+    table = tables.card_slots
+    held: int | None = db.scalar(select(table.c.slot).where(table.c.vehicle == vehicle, table.c.retired_s.is_(None)))
+    if held is not None:
+        return held
+    slot = (db.scalar(select(func.max(table.c.slot))) or 0) + 1
+    if slot > SLOT_MAX:
+        raise HTTPException(409, f"all {SLOT_MAX} keys of the cards are given to cars; nothing was changed")
+    db.execute(insert(table).values(slot=slot, vehicle=vehicle))
+    return slot
+
+
+def card_values(
+    db: Connection, cards: Sequence[CardIn], vehicle: str, authority: Authority
+) -> list[dict[str, str | int]]:
+    """Return cards as the tables keep them. HTTPException 422: it is not known, or opens nothing."""
+    values: list[dict[str, str | int]] = []
+    for card in cards:
+        if card.card is not None:
+            row = _known(db, card.card, status=422)
+            if row.state not in OPENS:
+                raise HTTPException(422, f"card {card.card} is {row.state}: it opens nothing; nothing was changed")
+            if row.assurance == Assurance.MUTUAL:
+                slot_of(db, vehicle)
+            values.append({"card": card.card})
+        else:
+            values.append({"ref": card.ref or _ref(authority, vehicle, bytes.fromhex(card.uid or ""))})
+    return values
+
+
+def _ref(authority: Authority, vehicle: str, uid: bytes) -> str:
+    try:
+        return authority.card_ref(vehicle, uid).hex()
+    except AuthorityError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def _known(db: Connection, number: int, status: int = 404) -> Row[Any]:
+    row = db.execute(select(tables.cards).where(tables.cards.c.number == number)).one_or_none()
+    if row is None:
+        raise HTTPException(status, f"there is no card {number}; nothing was changed")
+    return row
+
+
+def _digest(number: int, code: str) -> bytes:
+    return hashlib.sha256(f"AmiBox card {number} {code}".encode()).digest()

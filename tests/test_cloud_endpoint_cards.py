@@ -1,0 +1,185 @@
+"""The commune's cards at its endpoint: enrolled, lent, lost, blocked; what a car is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_sync.documents.card_keys import SLOT_MAX
+from onboard.core.grants import Assurance, CardGrant
+from tests.cloud_http_rig import Town, make_town
+from tests.cloud_rig import NOW_S
+
+UID, OWN = "04782e21801d80", "04a1b2c3d4e5f6"
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    with make_town(tmp_path) as made:
+        yield made
+
+
+def enrol(town: Town, uid: str = UID, assurance: str = "mutual") -> int:
+    """Enrol a card and have it ready."""
+    number = int(town.post("cards", {"uid": uid, "assurance": assurance})["number"])
+    town.patch(f"cards/{number}", {"state": "ready"})
+    return number
+
+
+def lend(town: Town, number: int) -> str:
+    code = town.patch(f"cards/{number}", {"state": "lent", "holder": "Mme Le Goff"})["block_code"]
+    assert isinstance(code, str)
+    return code
+
+
+def cards_of(town: Town) -> tuple[CardGrant, ...]:
+    return town.listed.reservations[0].cards
+
+
+def only(town: Town) -> Any:
+    [card] = town.client.get("/api/v1/cards").json()
+    return card
+
+
+def test_a_card_of_the_communes_gets_a_key_for_each_car_and_tells_them_again_until_they_are_written(town: Town) -> None:
+    made = town.post("cards", {"uid": UID, "assurance": "mutual"})
+    authority = town.cloud.authority
+    assert made["keys"] == [authority.card_key(bytes.fromhex(UID), slot).hex() for slot in range(SLOT_MAX + 1)]
+    assert len(set(made["keys"])) == SLOT_MAX + 1
+    assert town.post("cards", {"uid": UID, "assurance": "mutual"}) == made
+    assert only(town)["state"] == "new"
+    town.patch(f"cards/{made['number']}", {"state": "lent", "holder": "M. Roux"}, 409)
+    town.patch(f"cards/{made['number']}", {"state": "ready"})
+    said = town.post("cards", {"uid": UID, "assurance": "mutual"}, 409)
+    assert "already" in said["detail"]
+    assert UID not in town.client.get("/api/v1/cards").text
+    assert made["keys"][1] not in town.client.get("/api/v1/cards").text
+
+
+def test_a_booking_by_card_gives_its_car_the_key_of_its_own_slot_alone(town: Town) -> None:
+    number = enrol(town)
+    town.book(cards=[{"card": number}])
+    uid, authority = bytes.fromhex(UID), town.cloud.authority
+    grant = CardGrant(authority.card_ref("ami-1", uid), Assurance.MUTUAL, authority.card_key(uid, 1), 1)
+    assert cards_of(town) == (grant,)
+
+    town.cloud.add("ami-2")
+    second = town.post("vehicles/ami-2/card-slot", {})
+    assert (second["vehicle"], second["slot"], len(second["lists"])) == ("ami-2", 2, 1)
+
+
+def test_a_stolen_boxs_slot_is_never_given_again(town: Town) -> None:
+    number = enrol(town)
+    town.book(cards=[{"card": number}])
+    assert cards_of(town)[0].slot == 1
+    assert town.post("vehicles/ami-1/card-slot", {})["slot"] == 2
+    [grant] = cards_of(town)
+    assert (grant.slot, grant.key) == (2, town.cloud.authority.card_key(bytes.fromhex(UID), 2))
+    for _ in range(SLOT_MAX - 2):
+        town.post("vehicles/ami-1/card-slot", {})
+    said = town.post("vehicles/ami-1/card-slot", {}, 409)
+    assert "13 keys" in said["detail"]
+    assert cards_of(town)[0].slot == SLOT_MAX, "nothing was changed"
+
+
+def test_a_residents_own_card_is_a_number_and_no_more(town: Town) -> None:
+    made = town.post("cards", {"uid": OWN, "assurance": "uid"})
+    assert made["keys"] == []
+    town.book(cards=[{"card": made["number"]}])
+    assert cards_of(town) == (CardGrant(town.cloud.authority.card_ref("ami-1", bytes.fromhex(OWN)), Assurance.UID),)
+
+
+@pytest.mark.parametrize(
+    ("uid", "assurance"),
+    [
+        ("08112233", "uid"),
+        ("0f112233", "uid"),
+        ("04A1B2C3D4E5F6", "uid"),
+        ("1002701960", "uid"),
+        ("04a1b2", "uid"),
+        ("deadbeef", "mutual"),
+        ("00112233445566778899", "mutual"),
+        (UID, "none"),
+    ],
+)
+def test_what_cannot_stand_for_a_person_is_not_enrolled(town: Town, uid: str, assurance: str) -> None:
+    town.post("cards", {"uid": uid, "assurance": assurance}, 422)
+    assert town.client.get("/api/v1/cards").json() == []
+
+
+def test_a_card_lent_given_back_and_lent_again_has_another_code(town: Town) -> None:
+    number = enrol(town)
+    first = lend(town, number)
+    assert only(town)["holder"] == "Mme Le Goff"
+    town.patch(f"cards/{number}", {"state": "ready"})
+    assert (only(town)["state"], only(town)["holder"]) == ("ready", "")
+    assert lend(town, number) != first
+    town.post(f"cards/{number}/block", {"code": first}, 403)
+
+
+@pytest.mark.parametrize("how", ["lost", "blocked"])
+def test_a_lost_or_blocked_card_opens_nothing_any_more_not_even_the_rental_it_began(town: Town, how: str) -> None:
+    number = enrol(town)
+    code = lend(town, number)
+    town.book(cards=[{"card": number}])
+    ref = cards_of(town)[0].ref
+    if how == "lost":
+        said = town.patch(f"cards/{number}", {"state": "lost"})
+    else:
+        said = town.post(f"cards/{number}/block", {"code": code}, 200)
+    assert [made["vehicle"] for made in said["lists"]] == ["ami-1"]
+    assert cards_of(town) == ()
+    assert [taken.what for taken in town.listed.revoked] == [ref]
+    refused = town.client.post(
+        "/api/v1/bookings",
+        json={
+            "vehicle": "ami-1",
+            "start_s": NOW_S,
+            "end_s": NOW_S + 9,
+            "pickup": "bazouges",
+            "cards": [{"card": number}],
+        },
+    )
+    assert refused.status_code == 422
+    assert how in refused.json()["detail"]
+
+    town.patch(f"cards/{number}", {"state": "ready"})
+    assert town.listed.revoked == ()
+    assert cards_of(town)[0].ref == ref
+
+
+def test_who_guesses_a_code_is_not_heard_any_more_and_nobody_is_heard_for_another_card(town: Town) -> None:
+    number = enrol(town)
+    code = lend(town, number)
+    wrong = f"{(int(code) + 1) % 10**8:08}"
+    for _ in range(5):
+        town.post(f"cards/{number}/block", {"code": wrong}, 403)
+    town.post(f"cards/{number}/block", {"code": code}, 429)
+    assert only(town)["state"] == "lent"
+    town.now_s += 3601
+    town.post(f"cards/{number}/block", {"code": code}, 200)
+    assert only(town)["state"] == "blocked"
+    town.post("cards/99/block", {"code": code}, 404)
+
+
+def test_a_card_that_nobody_has_can_be_blocked_by_nobody(town: Town) -> None:
+    number = enrol(town)
+    for code in ("00000000", "12345678"):
+        town.post(f"cards/{number}/block", {"code": code}, 403)
+    assert only(town)["state"] == "ready"
+
+
+def test_without_the_master_no_card_is_enrolled_and_none_is_half_enrolled(town: Town) -> None:
+    town.cloud.authority._paths.card_master.unlink()
+    said = town.post("cards", {"uid": UID, "assurance": "mutual"}, 409)
+    assert "restore it" in said["detail"]
+    assert town.client.get("/api/v1/cards").json() == []
+
+
+@pytest.mark.parametrize("card", [{}, {"card": 1, "uid": OWN}, {"card": 7}, {"uid": "0f112233"}, {"uid": "1002701960"}])
+def test_a_booking_names_a_card_in_one_way_and_one_that_there_is(town: Town, card: dict[str, Any]) -> None:
+    wanted = {"vehicle": "ami-1", "start_s": NOW_S, "end_s": NOW_S + 60, "pickup": "bazouges", "cards": [card]}
+    town.post("bookings", wanted, 422)
