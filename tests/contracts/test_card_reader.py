@@ -20,6 +20,7 @@ from onboard.core.events import AccessRequested, CardCredential, CardsRefused, E
 from onboard.core.grants import Assurance
 from sim.desfire import DesfireCard
 from sim.pn532 import Pn532OnPty, Trouble
+from tests.pcsc_rig import PcscRig
 
 KEY = bytes(range(32))
 CARD = "04a1b2c3d4e5f6"
@@ -91,7 +92,9 @@ class FragmentingPn532Rig(Pn532Rig):
         self.reader.fragments = True
 
 
-RIGS: list[Callable[[], ReaderRig]] = [Pn532Rig, FragmentingPn532Rig]
+SEES_TWO: list[Callable[[], ReaderRig]] = [Pn532Rig, FragmentingPn532Rig]
+RIGS = [*SEES_TWO, pytest.param(PcscRig, marks=pytest.mark.system)]
+"""PC/SC shows no second card."""
 
 
 class Running:
@@ -185,6 +188,7 @@ def test_a_card_is_there_at_every_poll_until_it_is_removed(rig: ReaderRig, link:
     assert numbers(link) == []
 
 
+@pytest.mark.parametrize("rig", SEES_TWO, indirect=True)
 def test_two_cards_are_both_reported(rig: ReaderRig, link: CardLink) -> None:
     rig.present(CARD)
     rig.present(OTHER_CARD)
@@ -236,6 +240,7 @@ def test_a_held_card_is_one_tap_and_another_card_is_another(rig: ReaderRig, runn
     assert running.until(2) == [tap(CARD), tap(OTHER_CARD)]
 
 
+@pytest.mark.parametrize("rig", SEES_TWO, indirect=True)
 def test_two_cards_are_refused_once(rig: ReaderRig, running: Running) -> None:
     rig.present(CARD)
     running.until(1)
