@@ -71,13 +71,21 @@ class Pcsc:
         """Return the card in the field, if any."""
         scard = self._opened()
         self._drop_card()
+        code, states = scard.SCardGetStatusChange(self._context, 0, [(self._reader, scard.SCARD_STATE_UNAWARE)])
+        if code:
+            raise self._failed(code, "plug the reader in again")
+        state = states[0][1]
+        if state & (scard.SCARD_STATE_UNAVAILABLE | scard.SCARD_STATE_UNKNOWN):
+            raise self._failed(scard.SCARD_E_READER_UNAVAILABLE, "plug the reader in again")
+        if not state & scard.SCARD_STATE_PRESENT:
+            return []
+        if state & scard.SCARD_STATE_MUTE:
+            return [Target(b"", 0, b"")]
         code, card, protocol = scard.SCardConnect(
             self._context, self._reader, scard.SCARD_SHARE_SHARED, scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
         )
         if code in (scard.SCARD_E_NO_SMARTCARD, scard.SCARD_W_REMOVED_CARD, scard.SCARD_W_UNPOWERED_CARD):
-            return []
-        if code == scard.SCARD_W_UNRESPONSIVE_CARD:
-            return [Target(b"", 0, b"")]
+            return []  # gone meanwhile
         if code:
             raise self._failed(code, "plug the reader in again")
         self._card, self._protocol = card, protocol
@@ -98,7 +106,7 @@ class Pcsc:
         code, answer = scard.SCardTransmit(self._card, self._protocol, list(command))
         if code in (scard.SCARD_E_NO_SERVICE, scard.SCARD_E_READER_UNAVAILABLE, scard.SCARD_F_COMM_ERROR):
             raise self._failed(code, "plug the reader in again")
-        if code:
+        if code or len(answer) < len(OK):
             raise CardGone(f"the card does not answer any more ({scard.SCardGetErrorMessage(code)})")
         return bytes(answer)
 
@@ -109,8 +117,9 @@ class Pcsc:
 
     def _drop_card(self) -> None:
         if self._card is not None:
-            # A reset, so that the next proof begins with a card that knows of none.
-            self._scard.SCardDisconnect(self._card, self._scard.SCARD_RESET_CARD)
+            # Without a reset: one of a card that is gone leaves pcscd blind for the next. A proof selects its
+            # application, which ends what went before.
+            self._scard.SCardDisconnect(self._card, self._scard.SCARD_LEAVE_CARD)
             self._card = None
 
     def _find(self) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ DEADLINE_S = 20.0
 
 
 class PcscRig:
-    """pcscd, its reader, and what lies on it. Without pcscd the reader is as good as unplugged."""
+    """pcscd, its reader, and what lies on it. A dead pcscd is both: a reader unplugged, or one that a reset cures."""
 
     def __init__(self) -> None:
         for program in ("pcscd", "unshare", "ip"):
@@ -63,8 +64,9 @@ class PcscRig:
         return Pcsc()
 
     def reset(self) -> None:
-        self.unplug()
-        self.plug_in()
+        if not self._pulled:
+            self._end()
+            self.plug_in()
 
     def present(self, uid_hex: str) -> None:
         self._put({"uid": uid_hex})
@@ -77,9 +79,13 @@ class PcscRig:
         self._put()
 
     def wedge(self) -> None:
-        self.unplug()
+        self._end()
 
     def unplug(self) -> None:
+        self._pulled = True
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -88,9 +94,20 @@ class PcscRig:
                     if end is not None:
                         end.close()
             self._process = None
-        (self._folder / "run" / "pcscd.comm").unlink(missing_ok=True)
+        # The namespace ends with its first process, a moment after the one that we know.
+        path, give_up_s = self._folder / "run" / "pcscd.comm", time.monotonic() + DEADLINE_S
+        while path.exists():
+            assert time.monotonic() < give_up_s
+            with socket.socket(socket.AF_UNIX) as line:
+                try:
+                    line.connect(str(path))
+                except OSError:
+                    path.unlink()
+                else:
+                    time.sleep(0.02)
 
     def plug_in(self) -> None:
+        self._pulled = False
         names = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]
         self._process = subprocess.Popen(
             [*names, "sh", "-c", INSIDE, "sh", self._folder, sys.executable],

@@ -59,8 +59,12 @@ class Reader:
                 return
             time.sleep(self.card.slow_s)
             self._write(self.card.apdu(said))
-        except (CardLeft, OSError):
+        except CardLeft:
             self.put(None)
+        except OSError:
+            # pcscd was not done with the card before this one, and hung up on both.
+            time.sleep(0.1)
+            self.put(self.card)
 
     def _read(self, length: int) -> bytes:
         assert self.line is not None

@@ -288,9 +288,9 @@ def test_a_card_is_spoken_to(rig: ReaderRig, link: CardLink) -> None:
 
 def test_a_card_that_is_taken_away_is_no_failure_of_the_reader(rig: ReaderRig, link: CardLink) -> None:
     card = issued()
+    card.leaves_after = 1
     rig.present_chip(card)
     link.poll()
-    card.leaves_after = 1
     with pytest.raises(CardGone):
         prove(link.exchange, *KNOWN[card_ref(KEY, ISSUED)])
     link.rest()
