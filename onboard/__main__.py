@@ -21,7 +21,7 @@ import gpiozero
 from cloud_sync.documents import radio_name
 from cloud_sync.provisioning import Provisioning, load_provisioning
 from cloud_sync.uplink import UplinkSettings
-from hw import inspect_can, inspect_nmea
+from hw import desk, inspect_can, inspect_nmea
 from hw.ble_server import BleServer, BleSettings
 from hw.can_bus import CanBus, CanSettings
 from hw.can_signals import CarModel
@@ -177,7 +177,7 @@ def run(config_file: Path) -> int:
 
 def main() -> int:
     """Entry point of the ``amibox`` command."""
-    return cli.main(cli.Commands(run=run, inspect_can=inspect_can, inspect_nmea=inspect_nmea))
+    return cli.main(cli.Commands(run=run, inspect_can=inspect_can, inspect_nmea=inspect_nmea, desk=desk))
 
 
 if __name__ == "__main__":

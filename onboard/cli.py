@@ -33,6 +33,7 @@ CHILDREN: Final = {
     "demo-offline": "play a week of a car without network, whose drivers' phones carry everything",
     "replay": "play a CAN and an NMEA recording through a whole box",
     "phone": "be a driver's phone, over this machine's Bluetooth",
+    "virtual-reader": "a card reader with a card on it, to try the desk's commands with",
 }
 """Commands of the virtual car, and what they do."""
 
@@ -56,6 +57,7 @@ class Commands:
     run: Callable[[Path], int]
     inspect_can: Any
     inspect_nmea: Any
+    desk: Any
 
 
 def main(commands: Commands, argv: list[str] | None = None) -> int:
@@ -103,6 +105,10 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
         kind = kinds.add_parser(name, help=text, description=text)
         module.add_arguments(kind)
         kind.set_defaults(do=module.run)
+
+    one = subs.add_parser("card", help=commands.desk.HELP)
+    commands.desk.add_arguments(one)
+    one.set_defaults(do=commands.desk.run)
 
     one = subs.add_parser("decode", help="make any document readable: list, pass, batch, status, ...")
     show.add_arguments(one)

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     broom.set_defaults(run=lambda args: sweep(args.dir))
 
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments and arguments[0] in ("demo", "demo-offline", "replay", "phone"):
+    if arguments and arguments[0] in ("demo", "demo-offline", "replay", "phone", "virtual-reader"):
         return _play(arguments[0], arguments[1:])
     args = parser.parse_args(arguments)
     if "parent" in args:
@@ -62,6 +62,8 @@ def _play(what: str, arguments: list[str]) -> int:
             from sim.week_demo import main as play  # noqa: PLC0415 -- see above
         elif what == "phone":
             from sim.phone_cli import main as play  # noqa: PLC0415 -- see above
+        elif what == "virtual-reader":
+            from sim.reader_cli import main as play  # noqa: PLC0415 -- see above
         else:
             from sim.replay import main as play  # noqa: PLC0415 -- see above
         return play(arguments)

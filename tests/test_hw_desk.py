@@ -1,0 +1,166 @@
+"""The town hall's desk: a card on a simulated reader, enrolled at a real endpoint's routes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from hw import desk
+from hw.desfire import APPLICATION, NotProven, prove
+from sim.desfire import DesfireCard
+from sim.pn532 import Pn532OnPty
+from tests.cloud_http_rig import Town, make_town
+
+UID = bytes.fromhex("04782e21801d80")
+
+
+@pytest.fixture
+def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
+    with make_town(tmp_path) as made:
+
+        def ask(_base: str, method: str, path: str, body: Any) -> Any:
+            answer = made.client.ask(method, f"/api/v1/{path}", **({"json": body} if body is not None else {}))
+            if answer.is_error:
+                raise desk.DeskError(f"the endpoint refuses: {answer.text}")
+            return answer.json()
+
+        monkeypatch.setattr(desk, "_ask", ask)
+        yield made
+
+
+@pytest.fixture
+def reader() -> Iterator[Pn532OnPty]:
+    made = Pn532OnPty()
+    made.open()
+    yield made
+    made.close()
+
+
+def do(reader: Pn532OnPty | None, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    desk.add_arguments(parser)
+    port = ["--reader", reader.open(), "--wait-s", "0.5"] if reader is not None else []
+    return desk.run(parser.parse_args([*words, *port]))
+
+
+def test_a_new_card_is_enrolled_and_proves_itself_with_the_key_of_each_car(
+    town: Town, reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = DesfireCard(UID)
+    reader.present_chip(card)
+    assert do(reader, "enrol") == 0
+    said = capsys.readouterr().out
+    assert "card 1: 04782E21801D80, proves itself" in said
+    for slot in range(14):
+        prove(card.apdu, slot, town.cloud.authority.card_key(UID, slot))
+    assert do(None, "list") == 0
+    assert re.search(r"1  ready .* proves itself", capsys.readouterr().out)
+    assert do(reader, "enrol") == 1
+    assert "already" in capsys.readouterr().err
+
+
+def test_a_card_taken_away_too_early_is_enrolled_again_to_its_end(
+    town: Town, reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = DesfireCard(UID, leaves_after=9)
+    reader.present_chip(card)
+    assert do(reader, "enrol") == 1
+    assert "enrol it again" in capsys.readouterr().err
+    assert do(None, "lend", "1", "--to", "Mme Le Goff") == 1, "its keys are not written"
+    card.leaves_after = None
+    reader.present_chip(card)
+    assert do(reader, "enrol") == 0
+    assert card.applications[APPLICATION] == [town.cloud.authority.card_key(UID, slot) for slot in range(14)]
+
+
+def test_a_residents_own_card_is_let_in_by_its_number_and_written_to_by_nobody(
+    town: Town, reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert town.link.connected
+    card = DesfireCard(UID)
+    reader.present_chip(card)
+    assert do(reader, "enrol", "--own") == 0
+    assert "can be copied" in capsys.readouterr().out
+    assert card.applications == {}
+
+
+@pytest.mark.usefixtures("town")
+@pytest.mark.parametrize(
+    ("cards", "words", "why"),
+    [
+        ([], ("enrol",), "no card came within"),
+        (["04a1b2c3d4e5f6", "deadbeef"], ("enrol",), "one at a time"),
+        (["04a1b2c3d4e5f6"], ("enrol",), "can't hold keys"),
+        (["08a1b2c3"], ("enrol", "--own"), "another number each time"),
+        (["0fa1b2c3"], ("enrol", "--own"), "more than once"),
+    ],
+)
+def test_what_cannot_be_enrolled_is_refused_with_its_reason(
+    reader: Pn532OnPty, capsys: pytest.CaptureFixture[str], cards: list[str], words: tuple[str, ...], why: str
+) -> None:
+    for uid in cards:
+        reader.present(uid)
+    assert do(reader, *words) == 1
+    assert why in capsys.readouterr().err
+    assert do(None, "list") == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("town")
+def test_what_a_card_is_can_be_read(reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]) -> None:
+    reader.present("deadbeef")
+    assert do(reader, "read") == 0
+    assert "DEADBEEF\nproof    none" in capsys.readouterr().out
+    reader.remove()
+    card = DesfireCard(UID)
+    reader.present_chip(card)
+    assert do(reader, "read") == 0
+    assert "no keys of ours yet" in capsys.readouterr().out
+    assert do(reader, "enrol") == 0
+    assert do(reader, "read") == 0
+    assert "it holds the commune's keys" in capsys.readouterr().out
+    with pytest.raises(NotProven):
+        prove(card.apdu, 1, bytes(16))
+
+
+def test_a_card_is_lent_found_again_and_lost(
+    town: Town, reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader.present_chip(DesfireCard(UID))
+    do(reader, "enrol")
+    town.link.connected = False
+    assert do(None, "lend", "1", "--to", "M. Roux") == 0
+    code = re.search(r"slip that goes with it: (\d{8})\n", capsys.readouterr().out)
+    assert code is not None
+    town.post("cards/1/block", {"code": code[1]}, 200)
+    assert do(None, "return", "1") == 0
+    assert do(None, "revoke", "1") == 0
+    assert "ami-1: hears of it when it has network" in capsys.readouterr().out
+    assert do(None, "revoke", "2") == 1
+    assert "no card 2" in capsys.readouterr().err
+
+
+def test_the_label_says_what_the_card_is_and_whom_to_call(tmp_path: Path) -> None:
+    file = tmp_path / "label.svg"
+    assert do(None, "print-label", "12", "--phone", "02 99 <00> 00", "--out", str(file)) == 0
+    drawn = ET.fromstring(file.read_text())  # noqa: S314 - our own file
+    texts = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["AMI carte 12", "Perdue ? Appelez", "02 99 <00> 00"]
+    sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)"', file.read_text())]
+    assert min(sizes) >= 14 * 25.4 / 72, "14 points, in millimetres"
+
+
+def test_without_a_reader_or_an_endpoint_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    desk.add_arguments(parser)
+    assert desk.run(parser.parse_args(["read", "--reader", "/dev/nobody"])) == 1
+    assert "/dev/nobody" in capsys.readouterr().err
+    assert desk.run(parser.parse_args(["list", "--cloud", "http://127.0.0.1:9"])) == 1
+    assert "can't be reached" in capsys.readouterr().err
+    assert desk.run(parser.parse_args(["list", "--cloud", "file:///etc"])) == 1
