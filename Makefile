@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline test check ci format-check lint types imports test-system bench-image hil hil-other hil-long bench format clean
+.PHONY: help setup demo demo-offline test check ci format-check lint types imports test-system bench-image hil hil-other hil-long bench sticker format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,10 @@ hil-other: setup ## tests 1 to 7 and 9 on Debian 13 as well, if what guests are 
 hil-long: setup ## fifty power cuts (estimate: an hour); CUTS=50 SEED=time RELEASE=12
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 	RELEASE=$(RELEASE) CUTS=$(or $(CUTS),50) $(BIN)/pytest -m hil --durations=0 -v tests/hil/test_10_power.py
+
+sticker: setup ## the sheet for the windscreen; PHONE="02 99 00 00 00"
+	@test -n "$(PHONE)" || { echo 'Whom shall people call? make sticker PHONE="02 99 00 00 00"'; exit 2; }
+	$(BIN)/python -m hw.sticker --phone "$(PHONE)" --out build/sticker.svg
 
 bench: setup ## how fast the box opens by phone, against the bare floor; ROUNDS=40
 	$(BIN)/python -m tests.speed_phone

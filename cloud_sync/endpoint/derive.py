@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, and_, delete, insert, select, update
 from cloud_sync.documents import Refused, Row, UnknownRecord, decode_record, record_kind
 from cloud_sync.endpoint import tables
 from cloud_sync.endpoint.dialect import insert_new, upsert
-from onboard.core.records import Parked, Recordable, RentalEnded, StoreReplaced, Track, TripEnded, TripStarted
+from onboard.core.records import Alert, Parked, Recordable, RentalEnded, StoreReplaced, Track, TripEnded, TripStarted
 
 DROPPED: Final = "dropped"
 """Kind of a row whose content the box dropped for room; its place in the chain is kept."""
@@ -57,6 +57,7 @@ def plain_fields(payload: bytes) -> dict[str, Any]:
 
 CONTRADICTION: Final = "contradiction"
 REPLACED: Final = "store_replaced"
+COPIED: Final = "card_copied"
 
 
 def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float) -> tuple[str, str] | None:
@@ -77,6 +78,8 @@ def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float)
             _track(db, key, track, min(row.at.wall_s, now_s))
         case Parked(latitude=float() as latitude, longitude=float() as longitude):
             place(db, vehicle, min(row.at.wall_s, now_s), (latitude, longitude), "parked")
+        case Alert(kind="card_copied"):
+            return COPIED, "a card showed another card's number and could not prove itself. Look who holds that one"
         case _:
             pass
     return None

@@ -159,7 +159,7 @@ class ChargingChanged:
 class Alert:
     """Something a person should look at.
 
-    ``kind``: ``left_open overdue plug_in_missing unbooked_movement locked_unasked time_disagrees``.
+    ``kind``: ``left_open overdue plug_in_missing unbooked_movement locked_unasked time_disagrees card_copied``.
     """
 
     kind: str

@@ -8,7 +8,7 @@ from onboard.core import access, doors, rental, results
 from onboard.core import trip as trips
 from onboard.core.access import Denial, Grant
 from onboard.core.commands import Action, Pattern
-from onboard.core.draft import Draft
+from onboard.core.draft import HOUR_S, Draft
 from onboard.core.events import (
     AccessRequested,
     CardsRefused,
@@ -20,7 +20,15 @@ from onboard.core.events import (
     RemoteCredential,
 )
 from onboard.core.grants import Pass
-from onboard.core.records import AccessDenied, DocumentRefused, DoorReopened, ListAccepted, RentalEndReason, RentalKind
+from onboard.core.records import (
+    AccessDenied,
+    Alert,
+    DocumentRefused,
+    DoorReopened,
+    ListAccepted,
+    RentalEndReason,
+    RentalKind,
+)
 from onboard.core.state import Grants, Rental
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
@@ -191,6 +199,10 @@ def _renew_terms(d: Draft) -> None:
 
 
 def _deny(d: Draft, event: AccessRequested, reason: str) -> None:
+    if reason == "card_not_proven" and d.boot_s - d.state.copy_told_s >= HOUR_S:
+        # One an hour: whoever made the copy shall not fill the store with it.
+        d.set(copy_told_s=d.boot_s)
+        d.record(Alert("card_copied", d.kept.rental.number if d.kept.rental is not None else 0))
     d.refuse(AccessDenied(reason, access.credential_name(event.credential)))
     d.show(Pattern.TRY_AGAIN if reason in _TRY_AGAIN else Pattern.DENIED)
     _answer(d, event, "denied", reason)

@@ -233,6 +233,8 @@ class State:
     last_driver: LastDriver | None = None
     sending: Sending = Sending()
     supply: Supply = Supply()
+    copy_told_s: float = float("-inf")
+    """When a card that did not prove itself was last told of."""
     refusals: Share = Share()
     fault_changes: Share = Share()
     faults: tuple[tuple[str, str], ...] = ()

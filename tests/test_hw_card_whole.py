@@ -1,0 +1,137 @@
+"""A card at a whole box, offline: the simulated chip on a pty, the worker, the core, and a door that obeys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_sync.documents import decode_record
+from cloud_sync.documents.card_keys import card_key
+from hw.card_reader import CardReader, CardReaderSettings, card_ref
+from hw.desfire import SLOTS, personalise
+from onboard.box import Devices
+from onboard.core.commands import Action, Pattern
+from onboard.core.grants import Assurance, CardGrant
+from onboard.core.records import AccessDenied, Alert
+from onboard.notify import Notifier
+from sim.desfire import DesfireCard
+from sim.pn532 import Pn532OnPty
+from tests.phone_rig import BOOKING, PhoneRig, listed_document
+
+KEY, MASTER, SLOT = bytes(range(32)), bytes(range(16)), 3
+UID = bytes.fromhex("04782e21801d80")
+GRANT = CardGrant(card_ref(KEY, UID), Assurance.MUTUAL, card_key(MASTER, UID, SLOT), SLOT)
+DEADLINE_S = 10.0
+
+
+class CardRig(PhoneRig):
+    """The box with a reader on a serial port of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.reader = Pn532OnPty()
+
+    async def until(self, seen: Callable[[], bool]) -> None:
+        give_up_s = time.monotonic() + DEADLINE_S
+        while not seen():
+            assert time.monotonic() < give_up_s
+            await asyncio.sleep(0.01)
+
+    async def records(self) -> list[object]:
+        await self.quiet()
+        rows = await self.box.store.rows(1, self.state.kept.outbox.last_seq)
+        return [decode_record(row.payload) for row in rows]
+
+
+@asynccontextmanager
+async def card_rig(directory: Path) -> AsyncIterator[CardRig]:
+    rig = CardRig(directory)
+    settings = CardReaderSettings(rig.reader.open(), poll_interval_s=0.05)
+
+    def reader(keys: Callable[[bytes], tuple[int, bytes] | None]) -> Any:
+        return CardReader(settings, rig.clock, KEY, keys=keys)
+
+    running = None
+    try:
+        await rig.box.open(Devices(rig.door, (), card_reader=reader))
+        started = asyncio.Event()
+        running = asyncio.create_task(rig.box.run(Notifier({}), started.set))
+        await asyncio.wait_for(started.wait(), 20)
+        await rig.parked()
+        await rig.at(0)
+        await rig.take(listed_document(replace(BOOKING, cards=(GRANT,))))
+        yield rig
+        rig.box.stop()
+        await asyncio.wait_for(running, 20)
+    finally:
+        if running is not None:
+            running.cancel()
+        await rig.box.close()
+        rig.reader.close()
+
+
+def play(directory: Path, story: Callable[[CardRig], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        async with card_rig(directory) as rig:
+            await story(rig)
+
+    asyncio.run(whole())
+
+
+def written(master: bytes) -> DesfireCard:
+    """Return a card with this number and another commune's keys, or ours."""
+    card = DesfireCard(UID)
+    personalise(card.apdu, {slot: card_key(master, UID, slot) for slot in range(SLOTS + 1)})
+    card.field_off()
+    return card
+
+
+def test_a_card_of_the_communes_opens_the_car_offline(tmp_path: Path) -> None:
+    async def story(rig: CardRig) -> None:
+        rig.reader.present_chip(written(MASTER))
+        await rig.until(lambda: rig.door.pulses == [Action.UNLOCK])
+        assert rig.state.kept.rental is not None
+        assert rig.door.shown == [Pattern.GRANTED]
+        assert not [each for each in await rig.records() if isinstance(each, AccessDenied | Alert)]
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "copy", [lambda: written(bytes(16)), lambda: DesfireCard(UID), None], ids=["another's keys", "no keys", "no chip"]
+)
+def test_a_copy_of_its_number_opens_nothing_and_is_told(tmp_path: Path, copy: Callable[[], DesfireCard] | None) -> None:
+    async def story(rig: CardRig) -> None:
+        if copy is None:
+            rig.reader.present(UID.hex())
+        else:
+            rig.reader.present_chip(copy())
+        await rig.until(lambda: rig.door.shown == [Pattern.DENIED])
+        assert rig.door.pulses == []
+        assert rig.state.kept.rental is None
+        records = await rig.records()
+        assert [each.reason for each in records if isinstance(each, AccessDenied)] == ["card_not_proven"]
+        assert [each.kind for each in records if isinstance(each, Alert)] == ["card_copied"]
+
+    play(tmp_path, story)
+
+
+def test_a_copy_held_to_the_car_for_an_hour_is_told_once(tmp_path: Path) -> None:
+    async def story(rig: CardRig) -> None:
+        for number in range(3):
+            rig.reader.present(UID.hex())
+            await rig.until(lambda number=number: len(rig.door.shown) == number + 1)  # type: ignore[misc]
+            rig.reader.remove()
+            await asyncio.sleep(1.2)
+            rig.clock.ahead_s += 5
+        alerts = [each for each in await rig.records() if isinstance(each, Alert)]
+        assert len(alerts) == 1
+
+    play(tmp_path, story)
