@@ -61,7 +61,15 @@ types: setup ## mypy, strict
 imports: setup ## who may import whom
 	$(BIN)/lint-imports
 
-test-system: setup ## the tests that need mosquitto, dbus-daemon, strace, systemd-analyze, sshd and pip's index
+# The desk's reader has no wheel: pip builds it.
+.venv/.desk: .venv/.done
+	@command -v swig >/dev/null || { \
+	  echo "PC/SC's Python library is built here. Do this, then try again:"; \
+	  echo "  sudo apt install gcc python3-dev swig pkg-config libpcsclite-dev"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[desk]'
+	@touch $@
+
+test-system: setup .venv/.desk ## the tests that need mosquitto, dbus-daemon, strace, pcscd, sshd, and pip's index
 	$(BIN)/pytest -m system
 
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root

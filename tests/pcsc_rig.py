@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from smartcard import scard
 
 from hw.card_reader import CardLink, CardReaderSettings
 from hw.pcsc import Pcsc
@@ -37,6 +36,7 @@ ip link set lo up && mount -t tmpfs none /run && mkdir /run/pcscd && mount --bin
 pcscd --foreground --config "$1/conf" >"$1/log" 2>&1 &
 exec "$2" -m tests.virtual_pcsc
 """
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 DEADLINE_S = 20.0
 
 
@@ -45,7 +45,7 @@ class PcscRig:
 
     def __init__(self) -> None:
         for program in ("pcscd", "unshare", "ip"):
-            assert shutil.which(program), f"{program} is missing: apt install pcscd vsmartcard-vpcd iproute2 util-linux"
+            assert shutil.which(program, path=PATH), f"{program} is missing: apt install pcscd vsmartcard-vpcd iproute2 util-linux"
         if not DRIVER.exists():
             pytest.fail(f"{DRIVER} is missing: apt install vsmartcard-vpcd")
         self.settings = CardReaderSettings("pcsc", poll_interval_s=0.05)
@@ -115,6 +115,7 @@ class PcscRig:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env=os.environ | {"PATH": PATH},
         )
         give_up_s = time.monotonic() + DEADLINE_S
         while not (self._folder / "run" / "pcscd.comm").exists():
@@ -138,6 +139,8 @@ class PcscRig:
     @staticmethod
     def _await_seen(*, there: bool) -> None:
         """Wait until pcscd, which looks now and then, has seen it."""
+        from smartcard import scard  # noqa: PLC0415 - an extra that only the tests with a real pcscd need
+
         wanted = scard.SCARD_STATE_PRESENT if there else scard.SCARD_STATE_EMPTY
         give_up_s = time.monotonic() + DEADLINE_S
         state = 0
