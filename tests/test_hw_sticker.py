@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from hw.door_parts import Step
-from hw.sticker import MEANINGS, POINT_MM, SMALLEST_PT, heard, main, sheet
+from hw.sticker import MEANINGS, POINT_MM, heard, main, sheet
 from onboard.core.commands import Pattern
 from tests.conftest import ROOT
 
@@ -35,7 +35,7 @@ def test_the_sheet_says_every_answer_in_french_large_enough_and_whom_to_call(tmp
         "Trois longs bips : En panne",
     ]
     sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)"', file.read_text())]
-    assert min(sizes) >= round(SMALLEST_PT * POINT_MM, 2)
+    assert min(sizes) >= round(14 * POINT_MM, 2)
 
 
 def test_every_line_of_the_sheet_fits_its_width() -> None:
