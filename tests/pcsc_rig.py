@@ -45,7 +45,9 @@ class PcscRig:
 
     def __init__(self) -> None:
         for program in ("pcscd", "unshare", "ip"):
-            assert shutil.which(program, path=PATH), f"{program} is missing: apt install pcscd vsmartcard-vpcd iproute2 util-linux"
+            assert shutil.which(program, path=PATH), (
+                f"{program} is missing: apt install pcscd vsmartcard-vpcd iproute2 util-linux"
+            )
         if not DRIVER.exists():
             pytest.fail(f"{DRIVER} is missing: apt install vsmartcard-vpcd")
         self.settings = CardReaderSettings("pcsc", poll_interval_s=0.05)
