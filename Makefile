@@ -95,8 +95,8 @@ sticker: setup ## the sheet for the windscreen; PHONE="02 99 00 00 00"
 	@test -n "$(PHONE)" || { echo 'Whom shall people call? make sticker PHONE="02 99 00 00 00"'; exit 2; }
 	$(BIN)/python -m hw.sticker --phone "$(PHONE)" --out build/sticker.svg
 
-bench: setup ## how fast the box opens by phone, against the bare floor; ROUNDS=40
-	$(BIN)/python -m tests.speed_phone
+bench: setup ## how fast the box opens by card and by phone, against the bare floor; ROUNDS=40
+	$(BIN)/python -m tests.speed_card; cards=$$?; $(BIN)/python -m tests.speed_phone && exit $$cards
 
 format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff format

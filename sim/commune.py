@@ -90,6 +90,10 @@ class Commune:
         """Send JSON; return the answer's. GuestError as above."""
         return self._ask("POST", path, json.dumps(body).encode())
 
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Change what is there; return the answer's JSON. GuestError as above."""
+        return self._ask("PATCH", path, json.dumps(body).encode())
+
     def delete(self, path: str) -> Any:
         """Cancel what is there; return the answer's JSON. GuestError as above."""
         return self._ask("DELETE", path)

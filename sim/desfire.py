@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.cmac import CMAC
 ATS = bytes.fromhex("067577810280")
 """Length, format, and historical byte 0x80: what DESFire cards answer to RATS."""
 SAK = 0x20
+APPLICATION = bytes.fromhex("494d41")
+"""AmiBox's on a card, as sent."""
 
 OK, MORE = b"\x91\x00", b"\x91\xaf"
 ILLEGAL, INTEGRITY, NO_KEY, LENGTH = b"\x91\x1c", b"\x91\x1e", b"\x91\x40", b"\x91\x7e"

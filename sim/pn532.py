@@ -23,6 +23,8 @@ from sim.desfire import ATS, SAK, CardLeft, DesfireCard
 ACK = bytes.fromhex("0000ff00ff00")
 NACK = bytes.fromhex("0000ffff0000")
 SYNTAX_ERROR = bytes.fromhex("0000ff01ff7f8100")
+LISTED, NOBODY = b"\xd5\x4b", b"\xd5\x4b\x00"
+"""In a reply to InListPassiveTarget, and in one that lists no card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,13 +239,17 @@ class SimulatedPn532:
 class Pn532OnPty:
     """The chip behind a serial port of its own. ``open`` returns a path that stays the same over unplugging.
 
-    ``delay_s`` is how long every answer takes; ``fragments`` sends it byte by byte. ``chip`` is the chip itself.
+    ``delay_s`` is how long every answer takes; ``fragments`` sends it byte by byte; ``byte_s`` is what a byte takes on
+    the line, either way (0: nothing, as on a pty). ``chip`` is the chip itself, ``listed_s`` when the first byte of its
+    newest list with a card in it went out (``time.perf_counter``).
     """
 
     def __init__(self) -> None:
         self.chip = SimulatedPn532()
         self.delay_s = 0.0
         self.fragments = False
+        self.byte_s = 0.0
+        self.listed_s = 0.0
         self._lock = threading.Lock()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._unplug: Callable[[], None] | None = None
@@ -306,20 +312,25 @@ class Pn532OnPty:
     def _serve(self, master: int, stop: threading.Event) -> None:
         while not stop.is_set():
             readable, _, _ = select.select([master], [], [], 0.02)
+            heard = os.read(master, 4096) if readable else b""
+            time.sleep(len(heard) * self.byte_s)
             with self._lock:
-                answer = self.chip.feed(os.read(master, 4096) if readable else b"")
+                answer = self.chip.feed(heard)
                 wait_s = self.chip.take_wait_s()
             if not answer:
                 continue
             time.sleep(self.delay_s)
-            if wait_s and answer.startswith(ACK):
+            if (wait_s or self.byte_s) and answer.startswith(ACK):
                 self._send(master, ACK)
                 answer = answer[len(ACK) :]
                 time.sleep(wait_s)
+            if LISTED in answer and NOBODY not in answer:
+                self.listed_s = time.perf_counter()
             self._send(master, answer)
 
     def _send(self, master: int, answer: bytes) -> None:
         for piece in [answer[at : at + 1] for at in range(len(answer))] if self.fragments else [answer]:
+            time.sleep(len(piece) * self.byte_s)
             try:
                 os.write(master, piece)
             except BlockingIOError:

@@ -31,6 +31,7 @@ from hw.door import DoorSettings
 from sim.ami import Ami, AmiFault
 from sim.bench.chip import SimulatedPins
 from sim.clock import real_boot_s
+from sim.desfire import APPLICATION, DesfireCard
 from sim.doors import SimulatedDoor
 from sim.gnss import TrueFix, sentences
 from sim.pn532 import SimulatedPn532
@@ -189,6 +190,13 @@ class WiredCar:
         self._contacts[pin] = level
         self._pins.pull(pin, up=level)
 
+    def _present(self, uid: bytes, keys: list[bytes]) -> None:
+        """Hold a card to the reader: with a chip that has these keys in the box's application, or a number alone."""
+        if keys:
+            self.chip.present_chip(DesfireCard(uid, {APPLICATION: keys}))
+        else:
+            self.chip.present(uid.hex())
+
     def _remove_card(self) -> None:
         self.chip.remove()
         self._tap_ends_s = math.inf
@@ -267,7 +275,7 @@ class WiredCar:
             return
         match what:
             case "tap":
-                self.chip.present(str(request["uid"]))
+                self._present(bytes.fromhex(request["uid"]), [bytes.fromhex(key) for key in request.get("keys", ())])
                 self.moments["tapped"] = real_boot_s()
                 self._tap_ends_s = real_boot_s() + TAP_S
             case "drive":

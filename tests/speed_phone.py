@@ -26,6 +26,7 @@ from gpiozero.pins.mock import MockFactory
 from cloud_sync.documents.conversation import Op
 from hw.door import Door, DoorSettings
 from hw.interlock import Interlock
+from hw.worker import Life
 from onboard.box import Devices
 from onboard.core.commands import Action
 from onboard.notify import Notifier
@@ -40,19 +41,33 @@ SETTINGS = DoorSettings(17, 27, *SHUT, LOCK_CONTACT, pulse_s=0.05)
 
 
 class TimedDoor(Door):
-    """The door, with a latch behind its relays, that notes when a relay's line rose."""
+    """The door, with a latch behind its relays, that notes when a relay's line rose, and when the light went on."""
 
-    def __init__(self, rig: PhoneRig, interlock: Interlock, pins: MockFactory) -> None:
-        super().__init__(SETTINGS, rig.clock, interlock, pins)
+    def __init__(
+        self, rig: PhoneRig, interlock: Interlock, pins: MockFactory, settings: DoorSettings = SETTINGS
+    ) -> None:
+        super().__init__(settings, rig.clock, interlock, pins)
         self.rose_s = 0.0
+        self.lit_s = 0.0
+        self.pulses = 0
         self._pins = pins
+        self._light = False
 
     def _switch(self, relay: str, *, on: bool) -> None:
         super()._switch(relay, on=on)
         if on:
             self.rose_s = time.perf_counter()
+            self.pulses += 1
             pin = self._pins.pin(LOCK_CONTACT)
             (pin.drive_high if relay == Action.UNLOCK else pin.drive_low)()
+
+    def _turn(self, life: Life) -> float:
+        wait_s = super()._turn(life)
+        light = "led" in self._outputs and bool(self._outputs["led"].is_active)
+        if light and not self._light:
+            self.lit_s = time.perf_counter()
+        self._light = light
+        return wait_s
 
 
 class LastByte(Call):

@@ -43,7 +43,7 @@ STATIONS = st.text(min_size=1, max_size=16)
 POINTS = st.tuples(st.sampled_from([b"\x02", b"\x03"]), st.binary(min_size=32, max_size=32)).map(b"".join)
 RIGHTS = st.integers(0, 7).map(Rights)
 CARDS = st.builds(CardGrant, EIGHT, st.just(Assurance.UID)) | st.builds(
-    CardGrant, EIGHT, st.just(Assurance.MUTUAL), st.none() | IDS
+    CardGrant, EIGHT, st.just(Assurance.MUTUAL), IDS, st.integers(1, 13)
 )
 KEYS_OF = st.lists(POINTS, max_size=3).map(tuple)
 CARDS_OF = st.lists(CARDS, max_size=3).map(tuple)

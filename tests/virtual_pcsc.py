@@ -14,12 +14,11 @@ import sys
 import time
 from typing import Any
 
-from sim.desfire import CardLeft, DesfireCard
+from sim.desfire import APPLICATION, CardLeft, DesfireCard
 
 PORT = 35963
 ATR = bytes.fromhex("3b8180018080")
 """What PC/SC makes of a DESFire card's ATS (PC/SC part 3): historical byte 0x80."""
-APPLICATION = bytes.fromhex("494d41")
 
 
 def card_of(said: dict[str, Any]) -> DesfireCard:

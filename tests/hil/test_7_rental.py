@@ -7,9 +7,10 @@ import pytest
 from sim.commune import Commune
 from sim.rig import PYTHON, Rig
 from tests.conftest import ROOT
-from tests.hil.driver import acknowledged, book, drive, tap, tell
+from tests.hil.driver import RUNNING, acknowledged, book, drive, tap, tap_in_vain, tell
 
 DRIVE_M = 150.0
+ISSUED = "04782e21801d80"
 
 
 def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:
@@ -44,6 +45,30 @@ def test_a_rental_from_the_tap_to_the_cloud(box: Rig, commune: Commune) -> None:
     assert truth["relays"] == [False, False]
     assert box.shell("cat /sys/class/net/can0/statistics/tx_packets").strip() == "0"
     tell(f"opened after {opened_s:.2f} s, locked after {locked_s:.2f} s, {driven_m:.0f} m")
+
+
+@pytest.mark.needs("played card", "played gps")
+def test_offline_a_card_of_the_communes_opens_the_car_and_its_copy_does_not(box: Rig, commune: Commune) -> None:
+    made = commune.post("cards", {"uid": ISSUED, "assurance": "mutual"})
+    commune.patch(f"cards/{made['number']}", {"state": "ready"})
+    book(box, commune, card={"card": made["number"]})
+    box.beside.shell("systemctl stop commune mosquitto")
+    try:
+        for keys in ((), ["00" * 16] * len(made["keys"]), made["keys"][1:] + made["keys"][:1]):
+            tap_in_vain(box, ISSUED, keys)
+        assert box.car("status")["locked"]
+        assert box.status()["state"] not in RUNNING
+        opened_s = tap(box, "unlocked", ISSUED, made["keys"])
+        drive(box, 15.0, 0.0)
+        tap(box, "locked", ISSUED, made["keys"])
+        box.until("the rental's end", lambda: box.status()["state"] not in RUNNING)
+    finally:
+        commune.start()
+    tell(f"opened after {opened_s:.2f} s")
+    box.shell("systemctl restart amibox")  # which would by now ask for its broker once a minute only
+    box.await_box()
+    box.until("everything acknowledged", lambda: acknowledged(box))
+    box.until("the copy told", lambda: "card_copied" in {each["kind"] for each in commune.get("status")["alarms"]})
 
 
 def test_how_fast_a_phone_opens_the_door_on_this_machine(box: Rig) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sim.commune import Commune
 from sim.rig import STATE, Rig
-from tests.hil.driver import RUNNING, Ledger, acknowledged, serves, tell
+from tests.hil.driver import RUNNING, Ledger, acknowledged, alarms, serves, tell
 
 CLOCK_OFF_S = 30
 YEARS_S = 7 * 365 * 86_400
@@ -161,4 +161,4 @@ def test_what_was_written_under_a_wrong_clock_bears_the_right_time(box: Rig, com
     for trip in trips:
         assert trip["ended_s"] is not None
         assert now_s - 7200 < trip["started_s"] <= trip["ended_s"] <= now_s
-    assert not commune.get("status")["alarms"]
+    assert not alarms(commune)
