@@ -49,8 +49,9 @@ class Connections:
         return self._open.pop(path, None) is not None
 
     def spoke(self, path: str, now_s: float) -> None:
-        """Note that a known connection asked or told something."""
-        self._open[path].spoke_s = now_s
+        """Note that a connection asked or told something sensible; nothing if it is gone by now."""
+        if path in self._open:
+            self._open[path].spoke_s = now_s
 
     def tell(self, path: str, uuid: str, value: bytes) -> None:
         """Note what a whole read returned; nothing if the connection is gone by now."""

@@ -89,6 +89,7 @@ class Phones:
         self._connections = Connections()
         self._calls: dict[asyncio.Task[Any], _Call] = {}
         self._drops: dict[str, asyncio.Task[None]] = {}
+        self._unwanted: set[str] = set()
         self._over = False
 
     def arrived(self, path: str) -> None:
@@ -135,9 +136,13 @@ class Phones:
             return
         for path in idle:
             if path in self._connections:
-                self.drop(path, "idle")
+                self._unwanted.add(path)
             else:
                 self._tell_gone(path)
+        # Until it is over: a bluetoothd that refused once is asked again.
+        self._unwanted = {path for path in self._unwanted if path in self._connections}
+        for path in self._unwanted:
+            self.drop(path, "idle")
 
     async def farewell(self, wait_s: float) -> None:
         """End everything: every connection is over, what is under way gets its refusal within this time."""
@@ -176,13 +181,15 @@ class Phones:
         if self._over or under_way >= CALLS_EACH_MAX or len(self._calls) >= CALLS_MAX:
             raise self._refusal("busy", BUSY)
         self.arrived(path)
-        self._connections.spoke(path, self._clock.time())
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         deadline = asyncio.timeout(ANSWER_S)
         try:
             async with deadline:
                 self._calls[task] = _Call(path, deadline)
-                return await talk()
+                told = await talk()
+                # What was refused is no speech: nobody holds a link by saying nonsense.
+                self._connections.spoke(path, self._clock.time())
+                return told
         except GattRefused as refused:
             raise self._refusal(f"{refused.code:#04x}", refused.code) from refused
         except asyncio.CancelledError as error:

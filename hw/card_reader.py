@@ -190,7 +190,7 @@ class CardReader:
 
         Proof that took too long is none: it may have come from a card far away. (A fast relay is not excluded.)
         """
-        ref = card_ref(self._box_key, uid)
+        ref, asked_s = card_ref(self._box_key, uid), self._clock.boot_s()
         wanted, assurance = self._keys(ref), Assurance.UID
         if wanted is not None:
             began_s = self._clock.boot_s()
@@ -205,7 +205,7 @@ class CardReader:
                 return CardsRefused(TOO_SLOW)
             self.counts["proven" if proven else "not_proven"] += 1
             assurance = Assurance.MUTUAL if proven else Assurance.UID
-        return AccessRequested(CardCredential(ref, assurance), Intent.TAP)
+        return AccessRequested(CardCredential(ref, assurance), Intent.TAP, asked_s=asked_s)
 
     def _proves(self, slot: int, key: bytes) -> bool:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from cloud_sync.documents import (
@@ -42,14 +42,12 @@ from onboard.core.events import Intent, PhoneCredential
 from onboard.core.gatt import BUSY, HELLO_OVER, NOT_UNDERSTOOD, REFERENCE_UNKNOWN, VALUE_BYTES_MAX, GattRefused
 from onboard.core.grants import Pass
 from onboard.heard import Asked, Book, Brought, Heard, Told, Wanted
-from onboard.parcel import VISIT_MAX_BYTES, Parcel
+from onboard.line import ERRAND_S, IDLE_S, Line
+from onboard.parcel import VISIT_MAX_BYTES
 
 HELLO_S: Final = 15.0
-IDLE_S: Final = 5.0
-"""A phone silent for longer is dropped: it holds the air that the next one waits for."""
-ERRAND_S: Final = 60.0
-"""A phone that was asked for a time proof may be silent for so long: it has to ask the commune."""
-LINES_MAX: Final = 16
+LINES_MAX: Final = 64
+"""More than a radio holds connections, so that none is pushed out by another in its first words."""
 OPEN_MAX: Final = 4
 """Conversations at once. A further phone takes the place of the oldest, or is told busy while all are younger than …"""
 TURN_S: Final = 1.5
@@ -61,36 +59,6 @@ _OPENING_HEAD: Final = 34
 _FURTHER_HEAD: Final = 5
 _ANSWER_HEAD: Final = bytes([VERSION])
 _INTENTS: Final = {Op.UNLOCK: Intent.UNLOCK, Op.LOCK: Intent.LOCK, Op.FINISH: Intent.FINISH}
-
-
-@dataclass(slots=True)
-class _Line:
-    """One connection."""
-
-    seen_s: float
-    patience_s: float = IDLE_S
-    hello: bytes = b""
-    hello_s: float = 0.0
-    once: AgreementKey | None = None
-    pending: bytearray = field(default_factory=bytearray)
-    channel: Channel | None = None
-    began_s: float = 0.0
-    credential: PhoneCredential | None = None
-    """Of a phone that has proven itself. None with a channel: its pass is signed with a key that is not known yet."""
-    counter: int = 0
-    ticket: int = 0
-    over: bool = False
-    """The answer under way is the last."""
-    answer: bytes = b""
-    parcel: Parcel = field(default_factory=Parcel)
-    taken_bytes: int = 0
-
-    def end(self) -> None:
-        """Forget the conversation; the answer already given may still be read."""
-        self.hello, self.once, self.channel, self.credential = b"", None, None, None
-        self.counter, self.ticket, self.over = 0, 0, False
-        self.pending.clear()
-        self.parcel, self.taken_bytes = Parcel(), 0
 
 
 class Handshake:
@@ -111,7 +79,7 @@ class Handshake:
         self._boot_epoch = boot_epoch
         self._random = random
         self._make_key = make_key
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._evicted: list[str] = []
         self._tickets = 0
 
@@ -133,12 +101,14 @@ class Handshake:
         line.hello = hello.encode()
         return line.hello
 
-    def _line(self, connection: str, now_s: float) -> _Line:
+    def _line(self, connection: str, now_s: float) -> Line:
         line = self._lines.get(connection)
         if line is None:
             if len(self._lines) >= LINES_MAX:
                 self._make_room()
-            line = self._lines[connection] = _Line(now_s)
+            line = self._lines[connection] = Line(now_s, now_s)
+            if connection in self._evicted:
+                self._evicted.remove(connection)  # it is back: what is to be dropped is not this one
         return line
 
     def _make_room(self) -> None:
@@ -151,9 +121,16 @@ class Handshake:
         del self._lines[name]
         self._evicted = [*self._evicted, name][-LINES_MAX:]
 
-    def _make_turn(self, now_s: float) -> None:
-        """Let the oldest conversation go if there are too many, unless its turn has only begun: ``BUSY``."""
-        talking = [name for name, line in self._lines.items() if line.credential is not None]
+    def _make_turn(self, now_s: float, key: bytes) -> None:
+        """Let the oldest conversation go if there are too many, unless its turn has only begun: ``BUSY``.
+
+        A phone has one: beginning another ends the one before. So nobody fills them all by himself.
+        """
+        whose = {name: line.credential.key for name, line in self._lines.items() if line.credential is not None}
+        for name in [name for name, each in whose.items() if each == key]:
+            self._evict(name)
+            del whose[name]
+        talking = list(whose)
         if len(talking) < OPEN_MAX:
             return
         oldest = min(talking, key=lambda name: self._lines[name].began_s)
@@ -185,10 +162,10 @@ class Handshake:
         if message[0] == OPENING:
             return self._open(line, message, now_s, book)
         if message[0] == FURTHER:
-            return self._further(line, message)
+            return self._further(line, message, book)
         return self._drop(line, NOT_UNDERSTOOD, "bad_kind")
 
-    def _open(self, line: _Line, message: bytes, now_s: float, book: Book) -> Heard:
+    def _open(self, line: Line, message: bytes, now_s: float, book: Book) -> Heard:
         hello, once, hello_s = line.hello, line.once, line.hello_s
         line.end()  # whatever comes of it, this HELLO is used
         line.answer = b""
@@ -212,7 +189,7 @@ class Handshake:
         return self._by_pass(line, opening, to_prove, wish, book, now_s)
 
     def _by_reference(
-        self, line: _Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book, now_s: float
+        self, line: Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book, now_s: float
     ) -> Heard:
         keys = book.phone_keys(opening.reference)
         if not keys:
@@ -222,7 +199,7 @@ class Handshake:
             return self._turn_away(line, "not_your_booking")
         return self._begin(line, PhoneCredential(key, None, wish.id), wish, now_s)
 
-    def _by_pass(self, line: _Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book, now_s: float) -> Heard:
+    def _by_pass(self, line: Line, opening: Opening, to_prove: bytes, wish: Wish, book: Book, now_s: float) -> Heard:
         try:
             grant, reason = self._judge(opening.grant, book)
         except Refused as refused:
@@ -233,6 +210,7 @@ class Handshake:
         if reason:
             self.counts[reason] += 1
             return Told(self._next_ticket(line), "denied", reason, known=False)
+        line.key_set = book.key_set
         return self._begin(line, PhoneCredential(grant.phone_key, grant, wish.id), wish, now_s)
 
     def _judge(self, document: bytes, book: Book) -> tuple[Pass, str]:
@@ -245,16 +223,16 @@ class Handshake:
                     raise
         return unproven_pass(document), "key_set_wanted"
 
-    def _begin(self, line: _Line, credential: PhoneCredential, wish: Wish, now_s: float) -> Heard:
+    def _begin(self, line: Line, credential: PhoneCredential, wish: Wish, now_s: float) -> Heard:
         try:
-            self._make_turn(now_s)
+            self._make_turn(now_s, credential.key)
         except GattRefused:
             line.end()
             raise
         line.credential, line.began_s = credential, now_s
         return self._serve(line, wish)
 
-    def _further(self, line: _Line, message: bytes) -> Heard:
+    def _further(self, line: Line, message: bytes, book: Book) -> Heard:
         channel = line.channel
         if channel is None:
             self._drop(line, HELLO_OVER, "no_conversation")
@@ -271,9 +249,12 @@ class Handshake:
             return self._turn_away(line, "not_understood")
         if line.counter > WISHES_MAX:
             return self._turn_away(line, "too_much")
+        if line.credential is not None and line.credential.grant is not None and book.key_set is not line.key_set:
+            # A key may have been taken back: the pass is to be shown anew.
+            return self._turn_away(line, "hello_over")
         return self._serve(line, wish)
 
-    def _serve(self, line: _Line, wish: Wish) -> Heard:
+    def _serve(self, line: Line, wish: Wish) -> Heard:
         ticket = self._next_ticket(line)
         if wish.op is Op.PUT and wish.chunk is not None:
             return self._take(line, ticket, wish.chunk)
@@ -288,7 +269,7 @@ class Handshake:
             return Told(ticket, "ok", "", known=True)
         return Asked(ticket, replace(line.credential, command_id=wish.id), intent)
 
-    def _take(self, line: _Line, ticket: int, chunk: Chunk) -> Heard:
+    def _take(self, line: Line, ticket: int, chunk: Chunk) -> Heard:
         known = line.credential is not None
         status, reason = line.parcel.take(chunk)
         if status == "ok":
@@ -342,20 +323,20 @@ class Handshake:
 
     def idle(self, now_s: float) -> tuple[str, ...]:
         """Return the connections that are to be dropped, and forget them."""
-        silent = [name for name, line in self._lines.items() if now_s - line.seen_s > line.patience_s]
+        silent = [name for name, line in self._lines.items() if line.over_at(now_s)]
         for name in silent:
             self.counts["idle"] += 1
             del self._lines[name]
         evicted, self._evicted = self._evicted, []
         return (*evicted, *silent)
 
-    def _next_ticket(self, line: _Line) -> int:
+    def _next_ticket(self, line: Line) -> int:
         self._tickets += 1
         line.ticket = self._tickets
         line.answer = b""
         return line.ticket
 
-    def _turn_away(self, line: _Line, reason: str) -> Told:
+    def _turn_away(self, line: Line, reason: str) -> Told:
         """Answer sealed, and end the conversation with it."""
         self.counts[reason] += 1
         line.over = True
@@ -366,7 +347,7 @@ class Handshake:
         self.counts[reason] += 1
         return GattRefused(code, reason)
 
-    def _drop(self, line: _Line, code: int, reason: str) -> NoReturn:
+    def _drop(self, line: Line, code: int, reason: str) -> NoReturn:
         """End the conversation and refuse: nothing sealed can be said any more."""
         line.end()
         line.answer = b""

@@ -42,6 +42,7 @@ from onboard.core.events import (
     AccessRequested,
     AckReceived,
     Event,
+    KeySetTaken,
     ListReceived,
     RemoteCredential,
     ResendRequested,
@@ -53,7 +54,10 @@ from onboard.core.trip import parked_position
 
 log = logging.getLogger("amibox.mail")
 
-NONCE_LIFE_S: Final = 60.0
+NONCE_LIFE_S: Final = 90.0
+NONCE_NEW_S: Final = 30.0
+"""A question of the time is asked with a new nonce after this: so each has 60 s for its answer at least."""
+NONCES_MAX: Final = 4
 """A time proof counts this long after its nonce was made; its age is how far off the proof may be."""
 FAULTS_MAX: Final = 32
 _TOPICS: Final = {
@@ -132,7 +136,8 @@ class Mail:
         self._status_seq = 0
         self._word = ""
         self._since_s = 0.0
-        self._nonce: tuple[bytes, float] | None = None
+        self._nonces: list[tuple[bytes, float]] = []
+        """Open questions of the time, each with the boot time when it was made, the newest last."""
 
     def load_key_set(self, document: bytes | None, floor: int) -> None:
         """Take the key set kept on disk, verified again, and the version below which none counts."""
@@ -175,11 +180,13 @@ class Mail:
         return await self.receive(topic, document)
 
     async def time_nonce(self) -> bytes:
-        """Return the open nonce that a time proof is to answer; a new one if there is none."""
-        now_s = self._clock.now().boot_s
-        if self._nonce is None or now_s - self._nonce[1] > NONCE_LIFE_S / 2:
-            self._nonce = (secrets.token_bytes(16), now_s)
-        return self._nonce[0]
+        """Return the open nonce that a time proof is to answer; a new one if there is none, or it is not young."""
+        return self._open_nonce(self._clock.now().boot_s)
+
+    def _open_nonce(self, now_s: float) -> bytes:
+        if not self._nonces or now_s - self._nonces[-1][1] > NONCE_NEW_S:
+            self._nonces = [*self._nonces, (secrets.token_bytes(16), now_s)][-NONCES_MAX:]
+        return self._nonces[-1][0]
 
     def _refuse(self, what: str, refused: Refused) -> None:
         self.counts[f"{what}:{refused.reason.name.lower()}"] += 1
@@ -228,15 +235,19 @@ class Mail:
             raise Refused(Reason.VERSION_TOO_LOW, f"key set {fresh.version}, {floor} is known")
         if self.key_set is None or fresh.version > self.key_set.version:
             await self._store.keep_keys(fresh.version, payload)
-            self.key_set = fresh
+            first, self.key_set = self.key_set is None, fresh
+            if not first:
+                self._post(KeySetTaken())
 
     def _hear_time(self, payload: bytes, keys: KeySet) -> None:
         proof = decode_time_proof(payload, keys, self._identity.vehicle)
-        nonce, self._nonce = self._nonce, None
         now_s = self._clock.now().boot_s
-        if nonce is None or nonce[0] != proof.nonce:
+        made_s = next((made_s for nonce, made_s in self._nonces if nonce == proof.nonce), None)
+        if made_s is None:
+            # An old proof, which anybody may play: it closes nobody's question.
             raise Refused(Reason.EXPIRED, "the time proof answers no open nonce")
-        age_s = now_s - nonce[1]
+        self._nonces = [one for one in self._nonces if one[0] != proof.nonce]
+        age_s = now_s - made_s
         if age_s > NONCE_LIFE_S:
             raise Refused(Reason.EXPIRED, f"the nonce is {age_s:.0f} s old")
         # True time lay between the proof's time and that plus the nonce's age when it arrived here.
@@ -295,10 +306,8 @@ class Mail:
         if word != self._word:
             self._word, self._since_s = word, time.best_s
         self._status_seq += 1
-        if time.quality < ClockQuality.GNSS and self._nonce is None:
-            self._nonce = (secrets.token_bytes(16), state.at.boot_s)
-        elif self._nonce is not None and state.at.boot_s - self._nonce[1] > NONCE_LIFE_S:
-            self._nonce = None
+        unproven = time.quality < ClockQuality.GNSS
+        nonce = self._open_nonce(state.at.boot_s) if unproven else None
         place = parked_position(state, state.at.boot_s) if state.kept.rental is None else None
         readings = state.vehicle.readings
         soc, reach = readings.get(Signal.SOC), readings.get(Signal.RANGE)
@@ -322,7 +331,7 @@ class Mail:
             supply_v=state.supply.voltage_v,
             parked_at=(place.latitude, place.longitude) if place is not None else None,
             faults=tuple(part for part, _ in state.faults)[:FAULTS_MAX],
-            time_nonce=self._nonce[0] if self._nonce is not None else None,
+            time_nonce=nonce,
         )
 
 

@@ -66,8 +66,8 @@ class Phones:
         self._state = state
         self._post = post
         self._answered: dict[str, asyncio.Event] = {}
-        self._requests: dict[int, tuple[str, int]] = {}
-        """The core's number of a request: whose it is."""
+        self._requests: dict[int, tuple[str, int, bytes]] = {}
+        """The core's number of a request under way: its connection ("" once that is gone), ticket and phone key."""
         self._number = 0
         self._batches: dict[str, tuple[int, bytes, int]] = {}
         """By connection: the first row, the document, the last row. Sealing it again would give other bytes."""
@@ -120,8 +120,9 @@ class Phones:
         self._handshake.gone(connection)
         self._answered.pop(connection, None)
         self._batches.pop(connection, None)
-        for number in [each for each, (whose, _) in self._requests.items() if whose == connection]:
-            del self._requests[number]
+        for number, (whose, ticket, key) in list(self._requests.items()):
+            if whose == connection:
+                self._requests[number] = ("", ticket, key)
 
     def idle(self) -> Sequence[str]:
         """Return the connections that are to be dropped now."""
@@ -147,9 +148,15 @@ class Phones:
                     self._write_down(reason)
                 self._run(self._say(connection, heard.ticket, status, reason, heard.offset))
             case Asked():
+                key = heard.credential.key
+                if any(whose == key for _, _, whose in self._requests.values()):
+                    # One at a time of each phone: a crowd of wishes would keep everybody else's waiting.
+                    self._run(self._say(connection, heard.ticket, "denied", "busy"))
+                    return
                 self._number += 1
-                self._requests[self._number] = (connection, heard.ticket)
-                self._post(AccessRequested(heard.credential, heard.intent, self._number))
+                self._requests[self._number] = (connection, heard.ticket, key)
+                now_s = self._clock.boot_s()
+                self._post(AccessRequested(heard.credential, heard.intent, self._number, now_s))
             case Brought():
                 self._run(self._deliver(connection, heard))
             case Wanted():
@@ -165,7 +172,7 @@ class Phones:
             self._post(PhoneRefused(reason))
 
     def _on_reply(self, reply: Reply) -> None:
-        connection, ticket = self._requests.pop(reply.request, ("", 0))
+        connection, ticket, _ = self._requests.pop(reply.request, ("", 0, b""))
         if connection:
             self._run(self._say(connection, ticket, reply.status, reply.reason))
 
@@ -183,7 +190,9 @@ class Phones:
             if made is None:
                 await self._say(connection, heard.ticket, "denied", "nothing_there")
                 return
-            kept = self._batches[connection] = (from_seq, *made)
+            kept = (from_seq, *made)
+            if self._handshake.ticket(connection) == heard.ticket:  # it may have gone meanwhile
+                self._batches[connection] = kept
         _, document, last_seq = kept
         if heard.offset >= len(document):
             await self._say(connection, heard.ticket, "denied", "nothing_there")

@@ -54,6 +54,8 @@ QUEUE_MAX: Final = 1000
 """Events that may wait. Beyond it, measurements give way (the next ones say the same better), then the newest."""
 TURN_EVENTS: Final = 16
 """Events handled before the loop's other tasks have their turn."""
+ACTUATE_MAX_S: Final = 5.0
+"""A pulse decided longer ago is not given: its phone was told after 4.5 s that there is no answer."""
 STEP_MAX_S: Final = 30.0
 """A step under way for longer is not alive. Copying a full store, which commits wait for, takes some seconds."""
 BEAT_MAX_S: Final = 10.0
@@ -231,7 +233,14 @@ class Reactor:
                 raise
             state = machine.committed(state, kept.outbox)
         self.state = state
+        late = self._clock.boot_s() - now.boot_s > ACTUATE_MAX_S
         for command in todo:
+            if late and isinstance(command, Actuate):
+                # The disk took so long that nobody stands there expecting it any more.
+                self.counts["too_late"] += 1
+                outcome = ActuationOutcome.REFUSED
+                self.post(ActuationSettled(command.actuation, outcome, "too_late", self._clock.boot_s()))
+                continue
             await self._perform(command)
         if todo is not commands:
             await self._store.settle()

@@ -198,6 +198,14 @@ class PhoneRig:
         now_s = self.clock.boot_s()
         await self.send(TimeHeard(Anchor(now_s, T0 + after_t0_s, T0 + after_t0_s + 1, quality)))
 
+    async def later(self, after_t0_s: float) -> None:
+        """Let time pass until so long after ``T0``: on the box's clock and in the sky. The car still stands there."""
+        anchor = self.state.anchor
+        assert anchor is not None
+        self.clock.ahead_s += T0 + after_t0_s - (anchor.earliest_s + self.clock.boot_s() - anchor.boot_s)
+        await self.at(after_t0_s)
+        await self.parked()
+
     async def parked(self) -> None:
         """Have the car stand there, shut and locked, its bus asleep."""
         now_s = self.clock.boot_s()

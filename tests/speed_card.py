@@ -95,7 +95,6 @@ async def measure(folder: Path) -> Rounds:
             await asyncio.sleep(2.0)  # the light goes out
             rig.clock.ahead_s += 30  # the relays' rate allows so many, and the card counts anew
             await asyncio.sleep(1.3)
-            await rig.at(number)
     rig.box.stop()
     await running
     await rig.box.close()

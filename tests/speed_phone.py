@@ -134,7 +134,6 @@ async def measure(folder: Path) -> tuple[list[float], list[float]]:
         await rig.settled()
         rig.box.phones.gone(line.name)
         rig.clock.ahead_s += 30  # the relays' rate allows so many
-        await rig.at(number)
     rig.box.stop()
     await running
     await rig.box.close()

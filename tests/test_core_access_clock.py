@@ -144,7 +144,15 @@ def test_a_spoofed_date_neither_locks_out_for_ever_nor_opens_what_is_over(name: 
     assert tap(kit, BOB) != "opening"
     kit.t = 5000.0
     kit.clock()
-    assert tap(kit, BOB) == "opening", "gone with the spoof"
+    word = tap(kit, BOB)
+    if word == "clock_unproven":
+        # Two skies in one boot: none is believed before it has told one story for a while.
+        for _ in range(16):
+            kit.t += 60.0
+            kit.clock()
+        kit.contacts(locked=True)
+        word = tap(kit, BOB)
+    assert word == "opening", "gone with the spoof"
 
 
 @pytest.mark.parametrize("name", SPOOFS)

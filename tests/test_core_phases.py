@@ -25,6 +25,7 @@ from onboard.core.events import (
     Event,
     FaultReported,
     Intent,
+    KeySetTaken,
     LinkReported,
     ListReceived,
     LockButtonPressed,
@@ -49,6 +50,7 @@ from onboard.core.state import State
 from tests.core_kit import BOB, T0, Kit, booking, card, listing, phone
 
 EVENTS: tuple[Event, ...] = (
+    KeySetTaken(),
     card(),
     card(BOB),
     card(b"stranger"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_sync.documents import Ack, encode_ack, encode_key_set, encode_pass
+from cloud_sync.documents import Ack, BoxSigner, encode_ack, encode_key_set, encode_pass
 from cloud_sync.documents.conversation import (
     CHUNK_MAX_BYTES,
     MESSAGE_MAX_BYTES,
@@ -20,8 +20,9 @@ from cloud_sync.documents.conversation import (
     Op,
 )
 from onboard.core.gatt import BUSY, HELLO_OVER, NOT_UNDERSTOOD, REFERENCE_UNKNOWN, GattRefused
-from onboard.handshake import ERRAND_S, HELLO_S, IDLE_S, LINES_MAX, OPEN_MAX, TURN_S, WISHES_MAX, Handshake
-from onboard.heard import Asked, Brought, Heard, Told, Wanted
+from onboard.handshake import HELLO_S, LINES_MAX, OPEN_MAX, TURN_S, WISHES_MAX, Handshake
+from onboard.heard import Asked, Book, Brought, Heard, Told, Wanted
+from onboard.line import ERRAND_S, IDLE_S, UNPROVEN_S
 from onboard.parcel import VISIT_MAX_BYTES
 from tests.document_rig import BOX_V, CAR, CLOUD, KEYS, ROOT, STORE, STRANGER
 from tests.handshake_rig import BOOK, Sayer, wish
@@ -33,13 +34,21 @@ def box() -> Handshake:
     return Handshake(CAR, BOX_V, bytes(8))
 
 
-def greet(box: Handshake, connection: str = "a", now_s: float = 0.0) -> Sayer:
-    return Sayer(box.hello(connection, now_s, 0, clock_proven=False))
+def greet(box: Handshake, connection: str = "a", now_s: float = 0.0, key: BoxSigner = ANNA) -> Sayer:
+    hello = box.hello(connection, now_s, 0, clock_proven=False)
+    return Sayer(hello, key=key, grant=encode_pass(grant(BOOKING, key), CLOUD))
 
 
-def begin(box: Handshake, connection: str = "a", now_s: float = 0.0, op: Op = Op.STATUS) -> Sayer:
+def other(number: int) -> BoxSigner:
+    """Return another phone's key."""
+    return BoxSigner.from_bytes(bytes([100 + number]) * 32)
+
+
+def begin(
+    box: Handshake, connection: str = "a", now_s: float = 0.0, op: Op = Op.STATUS, key: BoxSigner = ANNA
+) -> Sayer:
     """Open a conversation, and have its first wish answered."""
-    phone = greet(box, connection, now_s)
+    phone = greet(box, connection, now_s, key)
     heard = box.write(connection, phone.opening(wish(op)), now_s, BOOK)
     assert heard is not None
     reply(box, phone, heard, connection)
@@ -88,7 +97,8 @@ def test_a_hello_is_the_same_until_it_is_used_and_new_after_15_s(box: Handshake)
 
 def test_a_hello_counts_once_whatever_came_of_it(box: Handshake) -> None:
     phone = greet(box)
-    assert refused(box, phone.opening(wish())[:-1] + b"\0") == NOT_UNDERSTOOD
+    damaged = phone.opening(wish())
+    assert refused(box, damaged[:-1] + bytes([damaged[-1] ^ 1])) == NOT_UNDERSTOOD
     assert refused(box, phone.opening(wish())) == HELLO_OVER
     phone = greet(box)
     asked = box.write("a", phone.opening(wish()), 0.0, BOOK)
@@ -152,7 +162,7 @@ def test_an_unknown_reference_asks_for_the_pass(box: Handshake) -> None:
 
 def test_only_a_few_talk_at_once_and_the_next_is_told_busy(box: Handshake) -> None:
     for number in range(OPEN_MAX):
-        begin(box, str(number))
+        begin(box, str(number), key=other(number))
     phone = greet(box, "late")
     assert refused(box, phone.opening(wish()), "late") == BUSY
     box.gone("0")
@@ -163,13 +173,46 @@ def test_only_a_few_talk_at_once_and_the_next_is_told_busy(box: Handshake) -> No
 def test_phones_that_hold_on_keep_nobody_out_for_longer_than_their_turn(box: Handshake) -> None:
     """Whoever ever had a pass can open a conversation, and then say something for ever."""
     for number in range(OPEN_MAX):
-        begin(box, str(number), now_s=number / 10)
+        begin(box, str(number), now_s=number / 10, key=other(number))
     late = TURN_S + 0.05
     phone = greet(box, "late", late)
     assert isinstance(box.write("late", phone.opening(wish()), late, BOOK), Asked)
     assert box.idle(late) == ("0",), "the oldest made room"
-    phone = greet(box, "next", late)
+    phone = greet(box, "next", late, other(9))
     assert refused(box, phone.opening(wish()), "next", late) == BUSY
+
+
+def test_one_phone_never_holds_more_than_one_conversation(box: Handshake) -> None:
+    """Else one old pass on four connections would keep everybody out, each opened anew before its turn is over."""
+    for number in range(3 * OPEN_MAX):
+        begin(box, f"hog {number % 6}", now_s=number / 10)
+    assert sum(line.credential is not None for line in box._lines.values()) == 1
+    phone = greet(box, "good", 1.2, other(1))
+    assert isinstance(box.write("good", phone.opening(wish()), 1.2, BOOK), Asked)
+
+
+def test_whoever_has_not_proven_himself_is_dropped_whatever_he_says(box: Handshake) -> None:
+    for now_s in range(0, 15, 2):
+        phone = greet(box, "a", float(now_s))
+        box.write("a", phone.opening(wish())[:40], float(now_s), BOOK)
+    assert box.idle(UNPROVEN_S) == ()
+    assert box.idle(UNPROVEN_S + 0.1) == ("a",)
+
+
+def test_a_connection_that_came_back_is_not_dropped_for_what_it_was(box: Handshake) -> None:
+    for number in range(OPEN_MAX):
+        begin(box, str(number), now_s=0.0, key=other(number))
+    begin(box, "late", now_s=TURN_S + 0.1)
+    phone = begin(box, "0", now_s=2 * TURN_S + 0.2, key=other(0))
+    assert "0" not in box.idle(2 * TURN_S + 0.3)
+    assert box.write("0", phone.further(wish(Op.STATUS)), 2 * TURN_S + 0.4, BOOK) is not None
+
+
+def test_after_a_new_key_set_a_pass_is_to_be_shown_anew(box: Handshake) -> None:
+    phone = begin(box)
+    newer = Book(replace(KEYS, version=KEYS.version + 1), BOOK.phone_keys)
+    answer = reply(box, phone, box.write("a", phone.further(wish()), 0.0, newer))
+    assert (answer.status, answer.reason) == ("denied", "hello_over")
 
 
 def test_passes_of_an_unknown_authority_take_no_turn(box: Handshake) -> None:
@@ -199,7 +242,7 @@ def test_a_crowd_of_strangers_pushes_no_good_phone_out(box: Handshake) -> None:
 
 def test_the_silent_are_dropped_and_those_on_an_errand_later(box: Handshake) -> None:
     begin(box, "a")
-    phone = greet(box, "b")
+    phone = greet(box, "b", key=other(1))
     errand = box.write("b", phone.opening(wish()), 0.0, BOOK)
     reply(box, phone, errand, "b", time_nonce=bytes(16))
     assert box.idle(IDLE_S) == ()

@@ -48,7 +48,7 @@ def test_a_booking_made_since_the_boxs_list_opens(tmp_path: Path) -> None:
 def test_a_booking_extended_since_the_boxs_list_opens_after_its_old_end(tmp_path: Path) -> None:
     async def story(rig: PhoneRig) -> Answer:
         await rig.take(listed_document(BOOKING))
-        await rig.at(HOUR_S + 60)
+        await rig.later(HOUR_S + 60)
         mine = holding(end_s=T0 + 2 * HOUR_S)
         assert (await rig.tap(replace(mine, grant=b""))).reason == "too_late"
         return await rig.tap(mine)

@@ -91,7 +91,7 @@ async def too_early_by_pass(rig: PhoneRig) -> Answer:
 
 async def too_late(rig: PhoneRig) -> Answer:
     await rig.take(listed_document(BOOKING))
-    await rig.at(HOUR_S + 60)
+    await rig.later(HOUR_S + 60)
     return await rig.tap(wallet(BOOKING))
 
 
@@ -132,7 +132,7 @@ async def clock_not_proven(rig: PhoneRig) -> Answer:
 async def beyond_the_horizon(rig: PhoneRig) -> Answer:
     late = reservation(start_s=7 * DAY_S - HOUR_S, end_s=8 * DAY_S)
     await rig.take(listed_document(late))
-    await rig.at(7 * DAY_S + 60)
+    await rig.later(7 * DAY_S + 60)
     return await rig.tap(wallet(late, document=b""))
 
 
@@ -152,7 +152,14 @@ async def the_year_2049_by_a_spoofed_sky(rig: PhoneRig) -> Answer:
 
 async def tomorrow_by_a_spoofed_sky(rig: PhoneRig) -> Answer:
     await rig.take(listed_document(BOOKING))
+    rig.box.reactor.state = replace(rig.state, anchor=None)
     await rig.at(DAY_S)
+    return await rig.tap(wallet(BOOKING))
+
+
+async def a_sky_that_contradicts_itself(rig: PhoneRig) -> Answer:
+    await rig.take(listed_document(BOOKING))
+    await rig.at(600)
     return await rig.tap(wallet(BOOKING))
 
 
@@ -208,6 +215,7 @@ async def nothing_booked(rig: PhoneRig) -> Answer:
         (yesterday_by_a_spoofed_sky, "too_early"),
         (the_year_2049_by_a_spoofed_sky, "clock_unproven"),
         (tomorrow_by_a_spoofed_sky, "too_late"),
+        (a_sky_that_contradicts_itself, "clock_unproven"),
         (out_of_order, "out_of_order"),
         (another_drivers_trip, "in_use"),
         (another_drivers_trip_to_be_locked, "in_use"),
@@ -224,7 +232,14 @@ def test_a_refusal_is_told_written_down_and_moves_nothing(tmp_path: Path, story:
 
 
 @pytest.mark.parametrize(
-    "story", [clock_not_proven, yesterday_by_a_spoofed_sky, the_year_2049_by_a_spoofed_sky, tomorrow_by_a_spoofed_sky]
+    "story",
+    [
+        clock_not_proven,
+        yesterday_by_a_spoofed_sky,
+        the_year_2049_by_a_spoofed_sky,
+        tomorrow_by_a_spoofed_sky,
+        a_sky_that_contradicts_itself,
+    ],
 )
 def test_a_time_proof_that_the_phone_fetches_opens_the_door(tmp_path: Path, story: Story) -> None:
     async def with_network(rig: PhoneRig) -> Answer:
@@ -247,7 +262,7 @@ def test_a_time_proof_that_is_wrong_or_late_changes_nothing(tmp_path: Path) -> N
         assert await rig.take(encode_time_proof(TimeProof(CAR, bytes(16), float(T0)), CLOUD)) == "expired"
         again = await rig.tap(wallet(BOOKING))
         assert again.time_nonce is not None
-        rig.clock.ahead_s += 61
+        rig.clock.ahead_s += 91
         assert await rig.take(encode_time_proof(TimeProof(CAR, again.time_nonce, float(T0)), CLOUD)) == "expired"
         assert await rig.take(encode_time_proof(TimeProof(CAR, again.time_nonce, float(T0)), Signer.generate())) != ""
         return await rig.tap(wallet(BOOKING))

@@ -17,6 +17,7 @@ from onboard.store_side import NUMBERS_BLOCK, WALL_STEP_S
 from tests.store_rig import AT, FLOOR_S, LISTED, RENTAL, fault, kill, open_store, put, shell, trip_ended
 
 TRIPS = 400
+ANSWERED = Answered(b"who", b"id", "unlock", "granted", "", Span(AT, b"bootboot"))
 
 
 def lived_in(directory: Path, *, clean: bool = True) -> Kept:
@@ -26,7 +27,9 @@ def lived_in(directory: Path, *, clean: bool = True) -> Kept:
         opened.kept,
         floor_s=FLOOR_S + 90_000,
         grants=Grants(
-            listed=LISTED, version_floor=7, answered=(Answered(b"who", b"id", "granted", "", Span(AT, b"bootboot")),)
+            listed=LISTED,
+            version_floor=7,
+            answered=(Answered(b"who", b"id", "unlock", "granted", "", Span(AT, b"bootboot")),),
         ),
         rental=RENTAL,
         rentals=3,

@@ -128,6 +128,14 @@ ANSWERS: Final[dict[str, Words]] = {
         "The car can't tell whether its doors are shut. Try again in some seconds, or call the town hall.",
     ),
     "not_open": Words("La voiture n'est pas louée : rien à terminer.", "The car is not rented: nothing to end."),
+    "not_confirmed": Words(
+        "La serrure n'a pas confirmé. Regardez la porte, puis réessayez ou appelez la mairie.",
+        "The lock has not confirmed. Look at the door, then try again or call the town hall.",
+    ),
+    "door_open": Words(
+        "Une porte est restée ouverte : la voiture n'est pas fermée à clé. Fermez-la et réessayez.",
+        "A door stayed open: the car is not locked. Shut it and try again.",
+    ),
     "not_moved": Words("La serrure n'a pas bougé. Réessayez.", "The lock has not moved. Try again."),
     # From the commune, for the driver.
     "command_too_old": Words(

@@ -21,6 +21,7 @@ FLOOR_TOLERANCE_S: Final = 300.0
 """A GNSS date this little below the floor is taken as the floor: the cloud's clock may run ahead of the satellites'."""
 
 DISAGREE_S: Final = 5.0
+DOUBT_S: Final = 900.0
 """An unsigned time further than this from a time proof is a disagreement worth telling."""
 
 
@@ -49,12 +50,17 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """True time lay in [``earliest_s``, ``latest_s``] (Unix) when the boot-time clock read ``boot_s``."""
+    """True time lay in [``earliest_s``, ``latest_s``] (Unix) when the boot-time clock read ``boot_s``.
+
+    ``doubted_s``: boot time since which the sky, that had contradicted itself, has told one story; ``sky_s`` is that.
+    """
 
     boot_s: float
     earliest_s: float
     latest_s: float
     quality: ClockQuality
+    doubted_s: float | None = None
+    sky_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ def learn(
 
     Returns ``(floor_s, anchor, refusal)``. A time proof (``AUTHENTICATED``) replaces everything and raises the floor.
     A GNSS time replaces unsigned ones. It is refused below the floor (``gnss_date_below_floor``), beyond the horizon
-    (``gnss_date_beyond_horizon``), or where a time proof of this boot says otherwise (``gnss_disagrees_with_proof``).
+    (``gnss_date_beyond_horizon``), where a time proof of this boot says otherwise (``gnss_disagrees_with_proof``), or
+    an earlier one from the sky and the boot-time clock since then (``gnss_disagrees_with_itself``).
     """
     if heard.quality is ClockQuality.AUTHENTICATED:
         return max(floor_s, heard.earliest_s), heard, None
@@ -102,7 +109,35 @@ def learn(
         if known.earliest_s - DISAGREE_S <= heard.earliest_s <= known.latest_s + DISAGREE_S:
             return floor_s, anchor, None
         return floor_s, anchor, "gnss_disagrees_with_proof"
+    if anchor is not None and heard.quality is ClockQuality.GNSS:
+        doubted = _doubt(anchor, heard)
+        if doubted is not None:
+            return floor_s, doubted, None if doubted.doubted_s == anchor.doubted_s else "gnss_disagrees_with_itself"
     return floor_s, heard, None
+
+
+def _doubt(anchor: Anchor, heard: Anchor) -> Anchor | None:
+    """Return what is left of a sky that contradicts what it said before in this boot; None where it is to be believed.
+
+    Nobody can tell which of two skies is the right one: the true time lies in both, and is worth no more than a
+    real-time clock's. A time proof settles it, or a quarter of an hour in which the newer one keeps its story.
+    """
+    elapsed_s = heard.boot_s - anchor.boot_s
+    drift_s = abs(elapsed_s) * DRIFT
+    earliest_s, latest_s = anchor.earliest_s + elapsed_s - drift_s, anchor.latest_s + elapsed_s + drift_s
+    if anchor.doubted_s is None:
+        if anchor.quality is not ClockQuality.GNSS:
+            return None
+        agrees = earliest_s - DISAGREE_S <= heard.latest_s and heard.earliest_s <= latest_s + DISAGREE_S
+        since_s = heard.boot_s
+    else:
+        agrees = abs(heard.earliest_s - anchor.sky_s - elapsed_s) <= DISAGREE_S + drift_s
+        since_s = anchor.doubted_s if agrees else heard.boot_s
+        agrees = agrees and heard.boot_s - since_s >= DOUBT_S
+    if agrees:
+        return None
+    widest = min(earliest_s, heard.earliest_s), max(latest_s, heard.latest_s)
+    return Anchor(heard.boot_s, *widest, ClockQuality.RTC, since_s, heard.earliest_s)
 
 
 def stamp(floor_s: float, anchor: Anchor | None, now: Instant) -> Instant:

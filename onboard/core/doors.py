@@ -43,8 +43,11 @@ def fresh_report(state: State, now_s: float) -> DoorReported | None:
 
 def move(d: Draft, action: Action, attempt: int = 1) -> None:
     """Give one pulse. Its outcome and a later report say what became of it."""
-    number = d.state.doors.actuations + 1
-    pending = Actuation(number, action, attempt, asked_s=d.boot_s)
+    number, before = d.state.doors.actuations + 1, d.state.doors.actuation
+    first = before.first if before is not None and attempt > 1 else number
+    pending = Actuation(number, action, attempt, asked_s=d.boot_s, first=first)
+    if action is Action.UNLOCK and d.state.doors.armed_until_s is not None:
+        results.on_disarmed(d)
     d.doors(
         actuation=pending,
         actuations=number,
@@ -159,14 +162,14 @@ def _confirm(d: Draft, pending: Actuation, report: DoorReported) -> None:
     if pending.settled_s is None or report.sampled_s < pending.settled_s + d.policy.settle_s:
         return
     if pending.action is Action.UNLOCK and report.locked is False:
-        results.on_confirmed(d, pending.action)
+        results.on_confirmed(d, pending)
         d.doors(actuation=None)
         d.fault("door", "", active=False)
     elif pending.action is Action.LOCK and report.locked is True and shut(report):
         d.doors(actuation=None)
         d.fault("door", "", active=False)
         _locked(d)
-        results.on_confirmed(d, pending.action)
+        results.on_confirmed(d, pending)
 
 
 def _locked(d: Draft) -> None:
@@ -210,6 +213,7 @@ def _armed(d: Draft, report: DoorReported) -> None:
         d.doors(armed_needs_opening=False)
     elif not doors.armed_needs_opening and standing(d.state.vehicle, d.policy, d.boot_s) is not Standing.MOVING:
         _lock(d, doors.armed_by, finish=doors.armed_finish)
+        results.on_armed_lock(d)
 
 
 def confirm_by_s(state: State) -> float | None:
@@ -245,6 +249,9 @@ def _give_up(d: Draft, pending: Actuation, reason: str, *, moved: bool) -> None:
             "door", f"{pending.action.value} was not confirmed: look at the actuator and the lock contact", active=True
         )
     d.show(Pattern.OUT_OF_ORDER if reason == "not_confirmed" else Pattern.TRY_AGAIN)
+    again = reason == "door_open" and trip is not None and trip.end is not None
+    if moved:
+        results.on_given_up(d, pending, armed=again)
     if rental is None or trip is None:
         return
     if pending.action is Action.LOCK:

@@ -6,7 +6,7 @@ Every way in (card, phone, cloud, console, simulator) becomes one of these. ``*_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from onboard.core.clock import Anchor
@@ -150,11 +150,20 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class AccessRequested:
-    """A person wants in, out, or done. ``request`` comes back in ``Reply`` (0: nobody waits for one)."""
+    """A person wants in, out, or done. ``request`` comes back in ``Reply`` (0: nobody waits for one).
+
+    ``asked_s``: boot time when they asked; None for who has no time to lose.
+    """
 
     credential: Credential
     intent: Intent
     request: int = 0
+    asked_s: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySetTaken:
+    """A newer key set holds. A pass seen before may be signed with a key that is taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +304,7 @@ class DeadlineReached:
 Event = (
     Started
     | AccessRequested
+    | KeySetTaken
     | CardsRefused
     | PhoneRefused
     | LockButtonPressed

@@ -42,6 +42,7 @@ from onboard.core.events import (
     DoorReported,
     Event,
     FaultReported,
+    KeySetTaken,
     LinkReported,
     ListReceived,
     LockButtonPressed,
@@ -122,13 +123,15 @@ def step(state: State, event: Event, now: Instant) -> tuple[State, tuple[Command
     return after, commands
 
 
-def _handle(d: Draft, event: Event) -> None:  # noqa: C901, PLR0912 - a router has one branch an event, nothing else
+def _handle(d: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - a router: a branch an event
     """Route one event to the room that knows it."""
     match event:
         case Started():
             _start(d, event)
         case AccessRequested():
             request.on_access(d, event)
+        case KeySetTaken():
+            d.keep(grants=replace(d.kept.grants, passes=()))  # who has a good one shows it again
         case CardsRefused():
             request.on_cards_refused(d, event)
         case PhoneRefused():
@@ -219,6 +222,7 @@ def _serve_deadlines(d: Draft) -> None:
     doors.on_unconfirmed(d)
     if due(d.state.doors.armed_until_s):
         d.doors(armed_until_s=None, armed_needs_opening=False)
+        results.on_disarmed(d)
         d.show(Pattern.TRY_AGAIN)
     if due(doors.left_open_at_s(d.state)):
         doors.on_left_open(d)

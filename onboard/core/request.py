@@ -35,12 +35,20 @@ _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too
 """Refusals that pass by themselves: the light says try again, not no."""
 
 
+ASKED_MAX_S = 5.0
+"""What could not be decided by then is not wanted any more: a phone was told so after 4.5 s."""
+
+
 def on_access(d: Draft, event: AccessRequested) -> None:
     """Answer a person, whichever way they came."""
     who = event.credential
-    known = _answered(d, who)
+    known = _answered(d, who, event.intent)
     if known is not None:
         d.reply(event.request, *known)
+        return
+    if event.asked_s is not None and d.boot_s - event.asked_s > ASKED_MAX_S:
+        # Whoever asked was told by now that no answer came, or has gone: nothing may move behind them.
+        _deny(d, event, "busy")
         return
     stale = _stale_command(d, who)
     if stale is not None:
@@ -212,7 +220,7 @@ def _answer(d: Draft, event: AccessRequested, status: str, reason: str) -> None:
     """Reply, and remember the answer to a phone's or the cloud's command: the same id never acts twice."""
     key = _command_key(event.credential)
     if key is not None:
-        results.remember(d, *key, status, reason)
+        results.remember(d, *key, event.intent.value, status, reason)
     d.reply(event.request, status, reason)
 
 
@@ -226,12 +234,15 @@ def _command_key(who: Credential) -> tuple[bytes, bytes] | None:
             return None
 
 
-def _answered(d: Draft, who: Credential) -> tuple[str, str] | None:
+def _answered(d: Draft, who: Credential, intent: Intent) -> tuple[str, str] | None:
     key = _command_key(who)
     if key is None:
         return None
     found = results.find(d, *key)
-    return (found.status, found.reason) if found is not None else None
+    if found is None:
+        return None
+    # The same number for another wish is a mistake, and moves nothing.
+    return (found.status, found.reason) if found.intent == intent.value else ("denied", "command_replayed")
 
 
 def _stale_command(d: Draft, who: Credential) -> str | None:

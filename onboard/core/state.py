@@ -78,9 +78,12 @@ class Answered:
 
     who: bytes
     command_id: bytes
+    intent: str
     status: str
     reason: str
     since: Span
+    actuation: int = 0
+    """The first pulse that was given for it: what becomes of that is what became of the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class Actuation:
     attempt: int
     asked_s: float
     settled_s: float | None = None
+    first: int = 0
+    """Number of the first try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,9 @@ class State:
     last_driver: LastDriver | None = None
     sending: Sending = Sending()
     supply: Supply = Supply()
+    denied: tuple[Answered, ...] = ()
+    """Commands that were refused in this boot, oldest first. Not kept: a refusal moved nothing, and whoever asks for
+    one shall not have the disk written."""
     copy_told_s: float = float("-inf")
     """When a card that did not prove itself was last told of."""
     refusals: Share = Share()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onboard.core import doors, rental
+from onboard.core import doors, rental, results
 from onboard.core import trip as trips
 from onboard.core.clock import learn, length
 from onboard.core.draft import Draft
@@ -29,6 +29,8 @@ def on_signals(d: Draft, event: SignalsReported) -> None:
     still = trips.standing(d.state.vehicle, d.policy, d.boot_s)
     if still is trips.Standing.MOVING:
         d.vehicle(still_since_s=None)
+        if d.state.doors.armed_until_s is not None:
+            results.on_disarmed(d)
         d.doors(touched_s=d.boot_s, left_open_told=False, armed_until_s=None, armed_needs_opening=False)
         doors.note_driven(d)
     elif still is trips.Standing.STILL and before.still_since_s is None:
