@@ -87,7 +87,7 @@ hil-other: setup ## tests 1 to 7 and 9 on Debian 13 as well, if what guests are 
 	elif [ $$code -eq 3 ]; then true; \
 	else exit $$code; fi
 
-hil-long: setup ## fifty power cuts (estimate: an hour); CUTS=50 SEED=time RELEASE=12
+hil-long: setup ## fifty power cuts (an hour); CUTS=50 SEED=time RELEASE=12
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 	RELEASE=$(RELEASE) CUTS=$(or $(CUTS),50) $(BIN)/pytest -m hil --durations=0 -v tests/hil/test_10_power.py
 

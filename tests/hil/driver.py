@@ -77,6 +77,12 @@ def tap(rig: Rig, outcome: str, card: str = CARDS[0], keys: Sequence[str] = ()) 
     return float(rig.car("status")["moments"][outcome]) - float(tapped_s)
 
 
+def sent(rig: Rig) -> list[int]:
+    """Return how many frames the box sent on the car's bus, and how many it wanted to."""
+    names = ("tx_packets", "tx_dropped")
+    return [int(rig.shell(f"cat /sys/class/net/can0/statistics/{name}")) for name in names]
+
+
 def alarms(commune: Commune) -> list[dict[str, Any]]:
     """Return what a person must look at, but for the copied card that one test plays."""
     return [each for each in commune.get("status")["alarms"] if each["kind"] != "card_copied"]

@@ -1,4 +1,4 @@
-"""The power goes at any moment. ``CUTS`` says how often (3), ``SEED`` when; a failure names both.
+"""The power goes at any moment. ``CUTS`` says how often (3 at least), ``SEED`` when; a failure names both.
 
 The disk keeps only what it was told to keep (``sim/bench/disk.py``), car and commune are on another one.
 """

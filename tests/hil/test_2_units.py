@@ -44,6 +44,8 @@ def test_the_service_is_ready(box: Rig) -> None:
     assert "ActiveState=active" in shown
     assert "SubState=running" in shown
     assert "WatchdogUSec=30s" in shown
+    assert "User=amibox" in shown
+    assert box.shell("systemctl show amibox -p DropInPaths --value").strip() == ""
 
 
 def test_it_runs_as_its_user_without_any_capability(box: Rig) -> None:
@@ -75,4 +77,4 @@ def test_the_sandbox_knew_serial_adapters_when_the_box_started(box: Rig) -> None
 
 def test_its_files_are_its_own(box: Rig) -> None:
     assert box.shell("stat -c %a:%U /var/lib/amibox").strip() == "700:amibox"
-    assert "amibox" in box.shell("stat -c %U /var/lib/amibox/*.db* | sort -u")
+    assert box.shell("stat -c %U /var/lib/amibox/*.db* | sort -u").split() == ["amibox"]

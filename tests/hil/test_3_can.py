@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from hw.can_signals import CarModel
-from sim.rig import Rig
-from tests.hil.driver import tell
+from sim.rig import PYTHON, Rig
+from tests.hil.driver import sent, tell
 
 SPEED = "Vehicle.Speed"
 SOC = "Vehicle.Powertrain.TractionBattery.StateOfCharge.Displayed"
@@ -32,11 +32,17 @@ def test_the_kernel_filters_to_the_models_frames(box: Rig) -> None:
     ours = {int(each, 16) for each in re.findall(r"^\s*can0\s+([0-9a-f]{3})\s", listed, re.MULTILINE)}
     assert ours == set(CarModel.load("ami").messages)
     assert not re.search(r"^\s*can0\s+00000000\s+00000000", listed, re.MULTILINE)
+    masks = set(re.findall(r"^\s*can0\s+[0-9a-f]{3}\s+([0-9a-f]{8})\s", listed, re.MULTILINE))
+    assert masks <= {"800007ff", "c00007ff"}, "each to one identifier, of 11 bits"
     assert "kernel_filter_failed" not in box.status()["counts"].get("can", {})
 
 
 def test_the_box_puts_nothing_on_the_bus(box: Rig) -> None:
-    assert box.shell("cat /sys/class/net/can0/statistics/tx_packets").strip() == "0"
+    assert sent(box) == [0, 0]
+    # And this is how it would show: in listen-only mode the kernel drops what somebody wants to send, and counts it.
+    frame = "can.Message(arbitration_id=0x7F0, is_extended_id=False)"
+    box.must(PYTHON, "-c", f"import can; can.Bus('can0', interface='socketcan', ignore_config=True).send({frame})")
+    assert sent(box) == [0, 1]
 
 
 def test_a_link_that_went_down_is_heard_again(box: Rig) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sim.commune import Commune
 from sim.rig import PYTHON, Rig
 from tests.conftest import ROOT
-from tests.hil.driver import RUNNING, acknowledged, book, drive, tap, tap_in_vain, tell
+from tests.hil.driver import RUNNING, acknowledged, book, drive, sent, tap, tap_in_vain, tell
 
 DRIVE_M = 150.0
 ISSUED = "04782e21801d80"
@@ -21,7 +21,7 @@ def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:
 
 @pytest.mark.needs("played card", "played gps")
 def test_a_rental_from_the_tap_to_the_cloud(box: Rig, commune: Commune) -> None:
-    booking = book(box, commune)
+    booking, before = book(box, commune), sent(box)
     opened_s = tap(box, "unlocked")
     box.until("the trip", lambda: box.status()["state"] == "on_trip")
     box.until("the pulse's end", lambda: box.car("status")["relays"] == [False, False])
@@ -43,7 +43,7 @@ def test_a_rental_from_the_tap_to_the_cloud(box: Rig, commune: Commune) -> None:
     assert truth["locked"]
     assert not truth["both_driven"]
     assert truth["relays"] == [False, False]
-    assert box.shell("cat /sys/class/net/can0/statistics/tx_packets").strip() == "0"
+    assert sent(box) == before
     tell(f"opened after {opened_s:.2f} s, locked after {locked_s:.2f} s, {driven_m:.0f} m")
 
 

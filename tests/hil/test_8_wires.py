@@ -65,6 +65,7 @@ def say(box: Rig, word: str) -> None:
     assert box.run("/usr/bin/python3", "-c", SAY, word, f"{SLCAN}/say").code == 0
 
 
+@pytest.mark.needs("guest")
 def test_a_bus_in_trouble_is_no_sleeping_bus(slcan: Rig) -> None:
     """Warning, passive and bus-off, with the error frames of the kernel's own driver; then a restart of the link."""
     box = slcan
