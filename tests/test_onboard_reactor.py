@@ -122,6 +122,23 @@ def test_a_step_that_wrote_nothing_has_nothing_to_finish() -> None:
     assert "settle" not in world.done
 
 
+def test_a_pulse_whose_commit_took_too_long_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    reactor, world, clock = make()
+    commit = world.commit
+
+    async def slowly(*step: Any) -> Kept:
+        clock.at_s += 5.1
+        return await commit(*step)
+
+    monkeypatch.setattr(world, "commit", slowly)
+    asyncio.run(reactor.handle(card()))
+    assert "unlock" not in world.done
+    (waiting,) = reactor._queue
+    assert isinstance(waiting, ActuationSettled)
+    assert (waiting.outcome.value, waiting.reason) == ("refused", "too_late")
+    assert reactor.counts["too_late"] == 1
+
+
 def test_a_failed_commit_moves_nothing_keeps_the_state_before_and_ends_the_process() -> None:
     reactor, world, _ = make()
     before = reactor.state
