@@ -150,6 +150,9 @@ def test_two_skies_in_turns_are_never_believed() -> None:
         kit.t += 60
         kit.clock(off_s=3600.0 * ((number + 1) % 2))
         assert told(kit, ALICE, number.to_bytes(16, "big")) == ("denied", "clock_unproven")
+    kit.t += 60
+    kit.clock()
+    assert told(kit, ALICE, b"steady for a min") == ("denied", "clock_unproven"), "one minute is no quarter of an hour"
 
 
 def test_a_sky_of_tomorrow_ends_no_locked_rental() -> None:
@@ -173,3 +176,20 @@ def test_the_running_rentals_driver_is_known_by_reference_though_no_list_has_him
     assert running is not None
     kit.give(ListReceived(listing(version=9)))
     assert access.phone_keys(kit.state, running.booking.id[:8]) == running.booking.phone_keys
+
+
+def test_what_is_not_needed_any_more_is_forgotten_by_the_hour_without_anybody_asking() -> None:
+    kit = Kit().ready()
+    told(kit, ALICE, ONE)
+    kit.settle(locked=False)
+    kit.contacts(locked=False)
+    assert ask(kit, BOB, leave(BOB, g=99, end_s=600), Intent.LOCK) == "in_use"
+    kit.t += 23 * 3600
+    kit.clock()
+    kit.drive(0.0)
+    assert kit.state.kept.grants.passes == (), "expired for 22 hours"
+    assert kit.state.kept.grants.answered
+    kit.t += 2 * 3600
+    kit.drive(0.0)
+    assert kit.state.kept.grants.answered == ()
+    assert kit.state.denied == ()

@@ -30,7 +30,7 @@ from typing import Final, assert_never
 from onboard.core import access, doors, power, rental, request, results, sync, watch
 from onboard.core.clock import Instant
 from onboard.core.commands import Command, Pattern, Record
-from onboard.core.draft import Draft
+from onboard.core.draft import HOUR_S, Draft
 from onboard.core.events import (
     AccessRequested,
     AckReceived,
@@ -233,6 +233,11 @@ def _serve_deadlines(d: Draft) -> None:
     if due(d.state.track_at_s):
         rental.flush_track(d)
     power.on_due(d)
+    if d.boot_s - d.state.purged_s >= HOUR_S:
+        # Whatever happens next will do: nobody waits for it.
+        d.set(purged_s=d.boot_s)
+        results.forget_old(d)
+        request.forget_old_passes(d)
     if due(sync.due_s(d.state)):
         sync.on_due(d)
 

@@ -195,6 +195,15 @@ def on_list(d: Draft, event: ListReceived) -> None:
     d.tell_status()
 
 
+def forget_old_passes(d: Draft) -> None:
+    """Forget passes that have surely expired, but for the one of who is in the car: a revocation names it."""
+    sure_s, latest = access.belief(d.state, d.state.at).earliest_s, access.latest_booking(d.state)
+    grants = d.kept.grants
+    passes = tuple(p for p in grants.passes if p.expires_s >= sure_s or p.reservation_id == latest)
+    if len(passes) < len(grants.passes):
+        d.keep(grants=replace(grants, passes=passes))
+
+
 def _renew_terms(d: Draft) -> None:
     """Have the running rental follow its booking: longer, shorter, to another station."""
     running = d.kept.rental

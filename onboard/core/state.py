@@ -241,6 +241,8 @@ class State:
     denied: tuple[Answered, ...] = ()
     """Commands that were refused in this boot, oldest first. Not kept: a refusal moved nothing, and whoever asks for
     one shall not have the disk written."""
+    purged_s: float = float("-inf")
+    """When what is not needed any more was last looked for."""
     copy_told_s: float = float("-inf")
     """When a card that did not prove itself was last told of."""
     refusals: Share = Share()
