@@ -24,11 +24,13 @@ CONFIG_CHANGES: Final = {
     '#pin_factory = "lgpio"': f'pin_factory = "{PINS}"',
     'host = "broker.example.org"': 'host = "localhost"',
     "#uid_cards = false": "uid_cards = true",
+    "#backoff_max_s = 600": "backoff_max_s = 8",
     "[bluetooth]": "#[bluetooth]",
 }
 """What a technician would change in the example for this car: line -> line. The pins: docs/bench.md says why.
 
-No phones until the adapter is there: what tests the radio plugs it in and switches them on.
+No phones until the adapter is there: what tests the radio plugs it in and switches them on. A broker that was away is
+asked again soon: the tests wait for it.
 """
 
 DEVICES: Final = """
