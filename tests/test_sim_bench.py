@@ -119,3 +119,7 @@ def test_the_other_guest_is_due_for_a_day_after_what_guests_are_made_of_has_chan
     assert recent_change(tmp_path) is None
     git(tmp_path, "merge", "--no-ff", "-m", "merged", "branch", at_s=BEGUN_S + 9 * DAY_S + 1)
     assert "merged" in str(recent_change(tmp_path))
+    commit(tmp_path, "README.md", BEGUN_S + 19 * DAY_S)
+    assert recent_change(tmp_path) is None
+    (tmp_path / "constraints.txt").write_text("another version")
+    assert recent_change(tmp_path) == "what is not committed yet"

@@ -24,6 +24,8 @@ def recent_change(root: Path = ROOT) -> str | None:
     changed = _log(root, "--", *INPUTS)
     if not newest or not changed:
         return "unknown: there is no history here"
+    if _git(root, "status", "--porcelain", "--", *INPUTS):
+        return "what is not committed yet"
     if int(newest.split()[0]) - int(changed.split()[0]) >= RECENT_S:
         return None
     return changed.partition(" ")[2]
@@ -31,9 +33,12 @@ def recent_change(root: Path = ROOT) -> str | None:
 
 def _log(root: Path, *arguments: str) -> str:
     # By first parents: a change counts from its merge, not from when somebody wrote it on a branch.
-    words = ["git", "log", "-1", "--first-parent", "-m", "--no-patch", "--format=%ct %h %s", *arguments]
+    return _git(root, "log", "-1", "--first-parent", "-m", "--no-patch", "--format=%ct %h %s", *arguments)
+
+
+def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603, S607 -- our own words
     except FileNotFoundError:
         return ""  # no git here
     return done.stdout.strip() if done.returncode == 0 else ""
