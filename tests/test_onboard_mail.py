@@ -224,6 +224,33 @@ def test_a_time_proof_for_an_old_or_foreign_nonce_is_refused() -> None:
     assert room.mail.counts == {"time:expired": 2}
 
 
+def test_an_old_proof_that_anybody_may_play_closes_nobodys_question() -> None:
+    room = Room()
+    status = room.mail.status(replace(Kit().state, at=room.clock.now()))
+    assert status.time_nonce is not None
+    room.get(Topic.TIME, d.encode_time_proof(d.TimeProof(CAR, b"x" * 16, T0), CLOUD))
+    room.get(Topic.TIME, d.encode_time_proof(d.TimeProof(CAR, status.time_nonce, T0), CLOUD))
+    assert [type(event).__name__ for event in room.events] == ["TimeHeard"]
+
+
+def test_a_question_of_the_time_has_a_minute_for_its_answer_whenever_it_was_asked() -> None:
+    room = Room()
+
+    async def ask() -> bytes:
+        return await room.mail.time_nonce()
+
+    first = asyncio.run(ask())
+    room.clock.boot_s += 29.0
+    assert asyncio.run(ask()) == first
+    room.clock.boot_s += 2.0
+    second = asyncio.run(ask())
+    assert second != first, "another phone's"
+    room.clock.boot_s += 58.0
+    for nonce in (first, second):
+        room.get(Topic.TIME, d.encode_time_proof(d.TimeProof(CAR, nonce, T0), CLOUD))
+    assert [type(event).__name__ for event in room.events] == ["TimeHeard"] * 2
+
+
 def test_a_time_proof_for_a_nonce_that_was_never_ours_is_refused() -> None:
     room = Room()
     assert room.mail.status(replace(Kit().state, at=room.clock.now())).time_nonce is not None
