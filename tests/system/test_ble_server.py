@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from dbus_fast import DBusError, Variant
@@ -289,6 +291,34 @@ def test_a_phone_that_says_nothing_is_dropped(
     until(lambda: len(server.talk.over) == 2)
     assert server.counts["dropped_silent"] == 2
     speaking.write(b"still here")
+
+
+def test_a_phone_that_only_says_what_is_refused_is_dropped(
+    server: Server, bluez: FakeBluez, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hw.ble_connections.SILENT_S", 0.3)
+    server.talk.raising = {"command": GattRefused(0x82)}
+    phone = bluez.phone().connect()
+    give_up_s = time.monotonic() + DEADLINE_S
+    while not bluez.disconnected:
+        assert time.monotonic() < give_up_s
+        with suppress(Exception):  # refused, or over
+            phone.write(b"nonsense")
+        time.sleep(0.05)
+    assert bluez.disconnected == [phone.path]
+    assert server.counts["dropped_silent"] == 1
+
+
+def test_a_drop_that_was_refused_is_asked_for_until_it_is_over(server: Server, bluez: FakeBluez) -> None:
+    """The conversation names whom it drops once."""
+    phone = bluez.phone().connect()
+    phone.read(HELLO)
+    bluez.refusals["Disconnect"] = 2
+    server.talk.to_drop = [phone.path]
+    until(lambda: bluez.asked["Disconnect"] >= 1)
+    server.talk.to_drop = []
+    until(lambda: server.talk.over)
+    assert bluez.asked["Disconnect"] == 3
 
 
 def test_an_idle_conversation_is_dropped(server: Server, bluez: FakeBluez) -> None:
