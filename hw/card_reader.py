@@ -193,14 +193,13 @@ class CardReader:
         ref, asked_s = card_ref(self._box_key, uid), self._clock.boot_s()
         wanted, assurance = self._keys(ref), Assurance.UID
         if wanted is not None:
-            began_s = self._clock.boot_s()
             try:
                 proven = bool(target.sak & SPEAKS_14443_4) and self._proves(*wanted)
             except CardGone:
                 self.counts[LEFT_EARLY] += 1
                 self._taps.forget(uid)
                 return CardsRefused(LEFT_EARLY)
-            if self._clock.boot_s() - began_s > PROOF_MAX_S:
+            if self._clock.boot_s() - asked_s > PROOF_MAX_S:
                 self.counts[TOO_SLOW] += 1
                 return CardsRefused(TOO_SLOW)
             self.counts["proven" if proven else "not_proven"] += 1

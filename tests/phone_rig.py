@@ -254,20 +254,27 @@ class PhoneRig:
 async def phone_rig(directory: Path, *, policy: dict[str, Any] | None = None) -> AsyncIterator[PhoneRig]:
     """Run a parked box that knows the time by its receiver."""
     rig = PhoneRig(directory, policy=policy)
-    running = None
+    async with running(rig, Devices(rig.door, ())):
+        yield rig
+
+
+@asynccontextmanager
+async def running(rig: PhoneRig, devices: Devices) -> AsyncIterator[None]:
+    """Run a rig's box with these devices: parked, and it knows the time by its receiver."""
+    task = None
     try:
-        await rig.box.open(Devices(rig.door, ()))
+        await rig.box.open(devices)
         started = asyncio.Event()
-        running = asyncio.create_task(rig.box.run(Notifier({}), started.set))
+        task = asyncio.create_task(rig.box.run(Notifier({}), started.set))
         await asyncio.wait_for(started.wait(), 20)
         await rig.parked()
         await rig.at(0)
-        yield rig
+        yield
         rig.box.stop()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(task, 20)
     finally:
-        if running is not None:
-            running.cancel()
+        if task is not None:
+            task.cancel()
         await rig.box.close()
 
 

@@ -20,10 +20,9 @@ from onboard.box import Devices
 from onboard.core.commands import Action, Pattern
 from onboard.core.grants import Assurance, CardGrant
 from onboard.core.records import AccessDenied, Alert
-from onboard.notify import Notifier
 from sim.desfire import DesfireCard
 from sim.pn532 import Pn532OnPty
-from tests.phone_rig import BOOKING, PhoneRig, listed_document
+from tests.phone_rig import BOOKING, PhoneRig, listed_document, running
 
 KEY, MASTER, SLOT = bytes(range(32)), bytes(range(16)), 3
 UID = bytes.fromhex("04782e21801d80")
@@ -58,22 +57,11 @@ async def card_rig(directory: Path) -> AsyncIterator[CardRig]:
     def reader(keys: Callable[[bytes], tuple[int, bytes] | None]) -> Any:
         return CardReader(settings, rig.clock, KEY, keys=keys)
 
-    running = None
     try:
-        await rig.box.open(Devices(rig.door, (), card_reader=reader))
-        started = asyncio.Event()
-        running = asyncio.create_task(rig.box.run(Notifier({}), started.set))
-        await asyncio.wait_for(started.wait(), 20)
-        await rig.parked()
-        await rig.at(0)
-        await rig.take(listed_document(replace(BOOKING, cards=(GRANT,))))
-        yield rig
-        rig.box.stop()
-        await asyncio.wait_for(running, 20)
+        async with running(rig, Devices(rig.door, (), card_reader=reader)):
+            await rig.take(listed_document(replace(BOOKING, cards=(GRANT,))))
+            yield rig
     finally:
-        if running is not None:
-            running.cancel()
-        await rig.box.close()
         rig.reader.close()
 
 

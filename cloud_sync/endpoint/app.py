@@ -199,8 +199,9 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
         return FileResponse(PAGES / "index.html", media_type="text/html; charset=utf-8")
 
     # A log-in goes before each of these as a dependency: the town hall's people here, the drivers there.
-    app.include_router(Grants(store, authority, link, horizon_days=horizon_days, now=now).routes())
-    cards = Cards(store, authority, link, horizon_days=horizon_days, now=now)
+    issuer = lists.Issuer(authority, link, horizon_days)
+    app.include_router(Grants(store, authority, issuer, now=now).routes())
+    cards = Cards(store, authority, issuer, now=now)
     app.include_router(cards.routes())
     app.include_router(cards.open_routes())
     app.include_router(phone_routes(store, authority, ingest, link, horizon_days=horizon_days, now=now))

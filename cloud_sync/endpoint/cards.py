@@ -8,19 +8,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, HTTPException
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from cloud_sync.documents import Refused
 from cloud_sync.documents.card_keys import SLOT_MAX
 from cloud_sync.endpoint import lists, tables
 from cloud_sync.endpoint.authority import Authority, AuthorityError
-from cloud_sync.endpoint.link import Link, publish_list
 from cloud_sync.endpoint.messages import ListRow
-from cloud_sync.endpoint.models import CardIn, ListMade
+from cloud_sync.endpoint.models import CardIn
 from cloud_sync.endpoint.models_card import (
     CARDS_MAX,
     Card,
@@ -44,13 +42,10 @@ OPENS: Final = frozenset({"ready", "lent"})
 class Cards:
     """The routes. ``now`` gives Unix seconds."""
 
-    def __init__(
-        self, store: Store, authority: Authority, link: Link, *, horizon_days: int, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, authority: Authority, issuer: lists.Issuer, *, now: Callable[[], float]) -> None:
         self._store = store
         self._authority = authority
-        self._link = link
-        self._horizon_days = horizon_days
+        self._issuer = issuer
         self._now = now
 
     def routes(self) -> APIRouter:
@@ -139,14 +134,15 @@ class Cards:
     def post_slot(self, vehicle: str) -> SlotMade:
         """Give a car another key of every card: whoever has its old box opens nothing with what is in it."""
         with self._store.write() as db:
-            if self._store.box(vehicle) is None:
+            box = self._store.box(vehicle)
+            if box is None:
                 raise HTTPException(404, f"no vehicle {vehicle}")
             table, now_s = tables.card_slots, int(self._now())
             held = table.c.vehicle == vehicle
             db.execute(update(table).where(held, table.c.retired_s.is_(None)).values(retired_s=now_s))
             slot = slot_of(db, vehicle)
-            issued = self._issue(db, now_s, (vehicle,))
-        return SlotMade(vehicle=vehicle, slot=slot, lists=self._made(issued))
+            issued = self._issuer.issue(db, (box,), now_s)
+        return SlotMade(vehicle=vehicle, slot=slot, lists=self._issuer.made(issued))
 
     def _set(self, db: Connection, row: Row[Any], state: str, holder: str, code: str | None) -> list[ListRow]:
         table, now_s = tables.cards, int(self._now())
@@ -156,20 +152,10 @@ class Cards:
         db.execute(update(table).where(table.c.number == row.number).values(values))
         if (row.state in OPENS) == (state in OPENS):
             return []
-        return self._issue(db, now_s, [box.vehicle for box in self._store.boxes()])
-
-    def _issue(self, db: Connection, now_s: int, vehicles: Iterable[str]) -> list[ListRow]:
-        boxes = [box for box in self._store.boxes() if box.vehicle in set(vehicles)]
-        try:
-            return [lists.issue_within(db, self._authority, box, now_s, self._horizon_days) for box in boxes]
-        except Refused as refused:
-            raise HTTPException(409, f"a car's list can't hold this ({refused}); nothing was changed") from refused
+        return self._issuer.issue(db, self._store.boxes(), now_s)
 
     def _changed(self, number: int, state: Any, code: str | None, issued: Sequence[ListRow]) -> CardChanged:
-        return CardChanged(number=number, state=state, block_code=code, lists=self._made(issued))
-
-    def _made(self, issued: Sequence[ListRow]) -> list[ListMade]:
-        return [ListMade(vehicle=r.vehicle, version=r.version, published=publish_list(self._link, r)) for r in issued]
+        return CardChanged(number=number, state=state, block_code=code, lists=self._issuer.made(issued))
 
     def _key(self, uid: bytes, slot: int) -> bytes:
         try:

@@ -14,19 +14,16 @@ from typing import Any, Final
 from fastapi import APIRouter, HTTPException
 from sqlalchemy import Connection, delete, select, update
 
-from cloud_sync.documents import Refused
 from cloud_sync.endpoint import lists, tables
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.cards import card_values
 from cloud_sync.endpoint.dialect import upsert
-from cloud_sync.endpoint.link import Link, publish_list
-from cloud_sync.endpoint.messages import Box, ListRow
+from cloud_sync.endpoint.messages import Box
 from cloud_sync.endpoint.models import (
     BOOKING_MAX_S,
     BookingChange,
     BookingMade,
     GrantMade,
-    ListMade,
     RevocationIn,
     StaffIn,
 )
@@ -34,6 +31,7 @@ from cloud_sync.endpoint.store import Store
 from onboard.core.grants import Rights
 
 STAFF_ID_BYTES: Final = 16
+ONE_BY_ONE: Final = "Name the other cars one by one"
 
 
 def booking_id(text: str) -> bytes:
@@ -55,13 +53,10 @@ def rights_of(words: Sequence[str]) -> Rights:
 class Grants:
     """The town hall's changes: each one and the lists that tell it are one transaction. ``now`` gives Unix seconds."""
 
-    def __init__(
-        self, store: Store, authority: Authority, link: Link, *, horizon_days: int, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, authority: Authority, issuer: lists.Issuer, *, now: Callable[[], float]) -> None:
         self._store = store
         self._authority = authority
-        self._link = link
-        self._horizon_days = horizon_days
+        self._issuer = issuer
         self._now = now
 
     def routes(self) -> APIRouter:
@@ -88,8 +83,8 @@ class Grants:
             if not row.start_s < change.end_s <= row.start_s + BOOKING_MAX_S:
                 raise HTTPException(422, "end_s must lie after the start, by at most 30 days; nothing was changed")
             db.execute(update(table).where(wanted).values(end_s=change.end_s))
-            [issued] = self._issue(db, self._concerned(row.vehicle), now_s)
-        return BookingMade(id=row.id.hex(), version=issued.version, published=publish_list(self._link, issued))
+            [issued] = self._issuer.issue(db, self._concerned(row.vehicle), now_s)
+        return BookingMade(id=row.id.hex(), version=issued.version, published=self._issuer.publish(issued))
 
     def post_staff(self, person: StaffIn) -> GrantMade:
         """Let a member of staff in, or no longer: ``not_after_s`` in the past."""
@@ -108,8 +103,8 @@ class Grants:
             values["cards"] = json.dumps(card_values(db, person.cards, person.vehicle or "", self._authority))
             upsert(db, table, values, table.c.id, table.c.vehicle)
             db.execute(delete(table).where(table.c.not_after_s < now_s))
-            rows = self._issue(db, boxes, now_s)
-        return self._made(identity.hex(), rows)
+            rows = self._issuer.issue(db, boxes, now_s, advice=ONE_BY_ONE)
+        return GrantMade(id=identity.hex(), lists=self._issuer.made(rows))
 
     def post_revocation(self, taken: RevocationIn) -> GrantMade:
         """Take something back. A car without network hears of it only by a phone that brings the new list."""
@@ -127,8 +122,8 @@ class Grants:
             values = {"what": what, "vehicle": car, "until_s": taken.until_s}
             upsert(db, table, values, table.c.what, table.c.vehicle)
             db.execute(delete(table).where(table.c.until_s < now_s))
-            rows = self._issue(db, boxes, now_s)
-        return self._made(what, rows)
+            rows = self._issuer.issue(db, boxes, now_s, advice=ONE_BY_ONE)
+        return GrantMade(id=what, lists=self._issuer.made(rows))
 
     def _concerned(self, vehicle: str | None) -> tuple[Box, ...]:
         if vehicle is None:
@@ -137,22 +132,6 @@ class Grants:
         if box is None:
             raise HTTPException(404, f"no vehicle {vehicle}")
         return (box,)
-
-    def _issue(self, db: Connection, boxes: Sequence[Box], now_s: int) -> list[ListRow]:
-        """Issue lists in the transaction that changed what they say: all of them, or nothing is changed."""
-        rows = []
-        for box in boxes:
-            try:
-                rows.append(lists.issue_within(db, self._authority, box, now_s, self._horizon_days))
-            except Refused as refused:
-                text = f"no list of {box.vehicle} can hold this ({refused}); nothing was changed"
-                others = ". Name the other cars one by one" if len(boxes) > 1 else ""
-                raise HTTPException(409, text + others) from refused
-        return rows
-
-    def _made(self, what: str, rows: Sequence[ListRow]) -> GrantMade:
-        made = [ListMade(vehicle=r.vehicle, version=r.version, published=publish_list(self._link, r)) for r in rows]
-        return GrantMade(id=what, lists=made)
 
 
 def _car_of_pass(db: Connection, pass_id: str, vehicle: str | None) -> str:

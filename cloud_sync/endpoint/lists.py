@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
+from fastapi import HTTPException
 from sqlalchemy import Connection, Row, func, select
 
 from cloud_sync.documents import Reason, Refused
 from cloud_sync.endpoint import tables
 from cloud_sync.endpoint.authority import Authority, AuthorityError
+from cloud_sync.endpoint.link import Link, publish_list
 from cloud_sync.endpoint.messages import Box, ListRow
+from cloud_sync.endpoint.models import ListMade
 from cloud_sync.endpoint.store import Store, last_list, note_alarm, save_list
 from onboard.core.grants import (
     Assurance,
@@ -235,3 +239,35 @@ def _reservation(db: Connection, authority: Authority, row: Row[Any]) -> Reserva
         rights=Rights(row.rights),
         trace=row.trace,
     )
+
+
+class Issuer:
+    """What the town hall's changes end with: new lists of the cars they concern, committed with them, then sent."""
+
+    def __init__(self, authority: Authority, link: Link, horizon_days: int) -> None:
+        self._authority = authority
+        self._link = link
+        self._horizon_days = horizon_days
+
+    def issue(self, db: Connection, boxes: Sequence[Box], now_s: int, *, advice: str = "") -> list[ListRow]:
+        """Issue lists in the transaction that changed what they say. HTTPException 409: one can't; nothing is changed.
+
+        Raised within the transaction, it undoes the change. ``advice``: what to do instead, with several cars.
+        """
+        rows = []
+        for box in boxes:
+            try:
+                rows.append(issue_within(db, self._authority, box, now_s, self._horizon_days))
+            except Refused as refused:
+                text = f"no list of {box.vehicle} can hold this ({refused}); nothing was changed"
+                others = f". {advice}" if advice and len(boxes) > 1 else ""
+                raise HTTPException(409, text + others) from refused
+        return rows
+
+    def publish(self, row: ListRow) -> bool:
+        """Send a list that is committed (``publish_list``)."""
+        return publish_list(self._link, row)
+
+    def made(self, rows: Sequence[ListRow]) -> list[ListMade]:
+        """Send lists that are committed; return what became of each."""
+        return [ListMade(vehicle=r.vehicle, version=r.version, published=self.publish(r)) for r in rows]
