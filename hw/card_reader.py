@@ -1,14 +1,16 @@
 """The card reader: watches for cards, turns a tap into an access request, and mends its chip.
 
 What a person at the windscreen gets from here is one ``AccessRequested`` a tap, or one ``CardsRefused``. Which card it
-was is known only by its keyed reference: the number on the card goes into no event, log or count.
+was is known only by its keyed reference: the number on the card goes into no log or count, and into an event only
+where the town hall asked for it (a capture).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import serial
@@ -109,10 +111,11 @@ class CardReader:
     """The worker. ``box_key`` keys the card references (at least 16 bytes, else ValueError).
 
     ``keys`` returns, from any thread, the slot and the key that the card with this reference must prove; None for one
-    whose number is enough, or that nobody here knows.
+    whose number is enough, or that nobody here knows. ``capturing`` tells, from any thread, whether an unknown card's
+    number is waited for: only then does one leave this module, in ``CardCredential.uid``.
 
-    ``reset`` cuts the chip's power or pulses its RSTPD_N pin, raising ``AdapterError`` if it can't; without one, the
-    last cure is to open the port anew. ``link`` is the reader; by default a PN532 on ``settings.port``.
+    ``resets`` are named cures by wire (``hw.card_resets``), the gentlest first; without one, the last cure is to open
+    the port anew. ``link`` is the reader; by default a PN532 on ``settings.port``.
 
     ``counts``: ``taps``, ``refused_<reason>``, ``locked_out`` and ``rate_bound`` of the filter; the chip's
     ``missing_acks``, ``missing_replies``, ``damaged_frames``, ``garbage_bytes``, ``stale_frames``,
@@ -127,18 +130,20 @@ class CardReader:
         settings: CardReaderSettings,
         clock: Clock,
         box_key: bytes,
-        reset: Callable[[], None] | None = None,
+        resets: Sequence[tuple[str, Callable[[], None]]] = (),
         link: CardLink | None = None,
         keys: Callable[[bytes], tuple[int, bytes] | None] = lambda _ref: None,
+        capturing: Callable[[], bool] = lambda: False,
     ) -> None:
         if len(box_key) < KEY_BYTES_MIN:
             raise ValueError(f"the box key has {len(box_key)} bytes; card references need {KEY_BYTES_MIN} or more")
         self._settings = settings
         self._clock = clock
         self._box_key = box_key
-        self._reset = reset
+        self._resets = resets
         self._link: CardLink = Pn532(lambda: serial_port(settings)) if link is None else link
         self._keys = keys
+        self._capturing = capturing
         self.counts = self._link.counts
         self._taps = TapFilter(self.counts)
 
@@ -204,7 +209,8 @@ class CardReader:
                 return CardsRefused(TOO_SLOW)
             self.counts["proven" if proven else "not_proven"] += 1
             assurance = Assurance.MUTUAL if proven else Assurance.UID
-        return AccessRequested(CardCredential(ref, assurance), Intent.TAP, asked_s=asked_s)
+        number = uid if wanted is None and self._capturing() else b""
+        return AccessRequested(CardCredential(ref, assurance, number), Intent.TAP, asked_s=asked_s)
 
     def _proves(self, slot: int, key: bytes) -> bool:
         try:
@@ -214,12 +220,11 @@ class CardReader:
         return True
 
     def _ladder(self) -> tuple[tuple[str, Callable[[], None]], ...]:
-        rungs = (*self._link.cures, ("reopen", self._link.open))
-        return rungs if self._reset is None else (*rungs, ("reset", self._reset_and_open))
+        by_wire = ((name, partial(self._after, reset)) for name, reset in self._resets)
+        return (*self._link.cures, ("reopen", self._link.open), *by_wire)
 
-    def _reset_and_open(self) -> None:
-        if self._reset is not None:
-            self._reset()
+    def _after(self, reset: Callable[[], None]) -> None:
+        reset()
         self._link.open()
 
     def _advice(self, error: AdapterError) -> str:

@@ -33,6 +33,8 @@ DESCRIPTION: Final = """The town hall's desk. With a card on the reader:
   amibox card enrol                   write the commune's keys on a card it bought, and give it a number
   amibox card enrol --own             let a resident's own card in by its number alone (it can be copied)
   amibox card read                    show a card's number as on air, and what it can prove
+at a car, without a reader here:
+  amibox card capture --vehicle hede-1 --to "M. Roux"    takes the number of a resident's own card there
 and with the number that is printed on it:
   amibox card lend 12 --to "Mme Le Goff"      prints the code with which she can block it herself
   amibox card return 12
@@ -43,6 +45,9 @@ EPILOG: Final = "exit codes: 0 done; 1 refused, or no card, reader or endpoint; 
 TIMEOUT_S: Final = 10.0
 ANSWER_MAX_BYTES: Final = 1 << 20
 LOOK_EVERY_S: Final = 0.2
+ASK_EVERY_S: Final = 1.0
+LATE_S: Final = 10.0
+"""What a card that came at the last moment may still take to be told here."""
 SPEAKS_14443_4: Final = 0x20
 FAULTS: Final = {
     "random_uid": "it shows another number each time (a phone, a bank card): it can't stand for a person",
@@ -70,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = commands.add_parser("read", help="show the card on the reader")
     one.set_defaults(what=_read)
     _reader(one)
+    one = commands.add_parser("capture", help="take the number of a resident's own card at a car, within two minutes")
+    one.add_argument("--vehicle", required=True, help="the car that it is held to")
+    one.add_argument("--to", metavar="NAME", help="whose card it is; only the town hall reads it")
+    one.set_defaults(what=_capture)
+    _cloud(one)
     for name, what, text in (
         ("lend", _lend, "lend a card to somebody"),
         ("return", _return, "take a card back; also one that was found again"),
@@ -150,6 +160,31 @@ def _enrol(args: argparse.Namespace) -> None:
             _ask(args.cloud, "PATCH", f"cards/{number}", {"state": "ready"})
         proof = "proves itself" if keys else "shows its number only, which can be copied"
         _say(f"card {number}: {shown(target.uid)}, {proof}. Write {number} on it (amibox card print-label)")
+
+
+def _capture(args: argparse.Namespace) -> None:
+    asked = _ask(args.cloud, "POST", f"vehicles/{args.vehicle}/captures", {})
+    _say(f"{args.vehicle} is asked: when it beeps, hold the card to its windscreen, within two minutes")
+    card = _captured(args.cloud, asked["id"], float(asked["until_s"]) + LATE_S)
+    if not card["new"]:
+        raise DeskError(f"this is card {card['number']} already (amibox card list); nothing was changed")
+    number = card["number"]
+    _say(f"card {number}: {shown(bytes.fromhex(card['uid']))}, shows its number only, which can be copied")
+    if args.to:
+        _lend(argparse.Namespace(cloud=args.cloud, number=number, to=args.to))
+
+
+def _captured(cloud: str, capture: str, until_s: float) -> dict[str, Any]:
+    while True:
+        card: dict[str, Any] = _ask(cloud, "GET", f"captures/{capture}", None)
+        if card["number"] is not None:
+            return card
+        if time.time() > until_s:
+            raise DeskError(
+                "no card came. Did the car beep? If not, it is away, or takes no such cards (uid_cards). "
+                "If a card was held to it all the same, it comes when the car is connected: amibox card list"
+            )
+        time.sleep(ASK_EVERY_S)
 
 
 def _read(args: argparse.Namespace) -> None:

@@ -26,13 +26,14 @@ from hw.ble_server import BleServer, BleSettings
 from hw.can_bus import CanBus, CanSettings
 from hw.can_signals import CarModel
 from hw.card_reader import CardReader, CardReaderSettings
+from hw.card_resets import reader_resets
 from hw.clock_sources import Clock, SystemClock
 from hw.door import Door, DoorSettings, make_pin_factory
 from hw.gps import Gps, GpsSettings
 from hw.interlock import Interlock, InterlockSettings
 from hw.worker import AdapterError
 from onboard import cli
-from onboard.box import Box, Devices, NoDoor, Setting
+from onboard.box import Box, CardKeys, Devices, NoDoor, Setting
 from onboard.config import Config, ConfigError, check_devices, load_config
 from onboard.mail import Identity
 from onboard.notify import Notifier
@@ -66,9 +67,10 @@ def build_devices(
     card_reader = None
     if config.card_reader is not None:
         reader = CardReaderSettings(str(config.card_reader.port), config.card_reader.baud_rate)
+        resets = reader_resets(config.card_reader.reset_pin, config.card_reader.power_pin, pins)
 
-        def card_reader(keys: Callable[[bytes], tuple[int, bytes] | None]) -> Any:
-            return CardReader(reader, clock, given.card_key, keys=keys)
+        def card_reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
+            return CardReader(reader, clock, given.card_key, resets, keys=keys, capturing=capturing)
 
     door: Door | NoDoor = NoDoor()
     if config.door is not None and pins is not None:

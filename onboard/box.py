@@ -20,6 +20,7 @@ from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.config import Config
 from onboard.console import Console
+from onboard.core import capture
 from onboard.core.access import card_key, list_version
 from onboard.core.commands import Actuate, Pattern
 from onboard.core.events import Event, FaultReported, Started
@@ -41,6 +42,10 @@ LOOK_EVERY_S: Final = 10.0
 """On a full disk, how often the store is asked; it looks at the disk once a minute."""
 
 
+CardKeys = Callable[[bytes], tuple[int, bytes] | None]
+"""By a card's reference: slot and key that it must prove."""
+
+
 class NoDoor:
     """A box without a door section: it can watch a car, and opens nothing."""
 
@@ -60,14 +65,15 @@ class Devices:
     """What a composition root builds. ``observers`` hear every event when it is posted (the interlock).
 
     ``radio`` builds the worker through which phones come, ``card_reader`` the one that reads cards, given what tells
-    from any thread which key a card must prove; None for a car without.
+    from any thread which key a card must prove and whether an unknown card's number is waited for; None for a car
+    without.
     """
 
     door: Door
     workers: tuple[Worker, ...]
     observers: tuple[Callable[[Event], None], ...] = ()
     radio: Callable[[Phones], Worker] | None = None
-    card_reader: Callable[[Callable[[bytes], tuple[int, bytes] | None]], Worker] | None = None
+    card_reader: Callable[[CardKeys, Callable[[], bool]], Worker] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,12 @@ class Box:
         self.reactor.on_reply = self.phones.replied
         workers: list[Any] = list(devices.workers)
         if devices.card_reader is not None:
-            workers.append(devices.card_reader(lambda ref: card_key(self.reactor.state, ref)))
+            workers.append(
+                devices.card_reader(
+                    lambda ref: card_key(self.reactor.state, ref),
+                    lambda: capture.waits(self.reactor.state, setting.clock.boot_s()),
+                )
+            )
         if devices.radio is not None:
             workers.append(devices.radio(self.phones))
         if setting.uplink is not None:

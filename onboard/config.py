@@ -99,6 +99,10 @@ class CardReaderConfig:
 
     port: Port
     baud_rate: Annotated[int, Meta(ge=9600, le=1_288_000, description="bits a second, 9600 to 1288000")] = 115_200
+    reset_pin: Pin | None = None
+    """GPIO at the chip's RSTPD_N: the cure for a chip that no command wakes."""
+    power_pin: Pin | None = None
+    """GPIO of the switch of the reader's supply, high for on (with a pull-up): the last cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +277,7 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
     reader.refuse_others(SECTIONS)
     if car is not None and cars and car.model not in cars:
         reader.refuse("car.model", f'no car "{car.model}" in hw/models', f"write one of: {', '.join(cars)}")
-    _check_door(reader, door)
+    _check_pins(reader, door, card_reader)
     _check_uplink(reader, uplink)
     _check_policy(reader, policy)
     if not any(problem.key.startswith("station.") for problem in reader.problems):
@@ -334,17 +338,18 @@ def _policy_type(name: str, hint: object) -> object:
     return Annotated[hint, number]
 
 
-def _check_door(reader: Reader, door: DoorConfig | None) -> None:
-    if door is None:
-        return
+def _check_pins(reader: Reader, door: DoorConfig | None, card_reader: CardReaderConfig | None) -> None:
     taken: dict[int, str] = {}
-    for each in dataclasses.fields(door):
-        pin = getattr(door, each.name)
-        if not each.name.endswith("_pin") or pin is None:
-            continue
-        if pin in taken:
-            reader.refuse(f"door.{each.name}", f"GPIO {pin} is already {taken[pin]}", "give each its own pin")
-        taken.setdefault(pin, each.name)
+    for section, config in (("door", door), ("card_reader", card_reader)):
+        for name in (each.name for each in dataclasses.fields(config)) if config is not None else ():
+            pin = getattr(config, name)
+            if not name.endswith("_pin") or pin is None:
+                continue
+            if door is None and "door" not in reader.lines:
+                reader.refuse(f"{section}.{name}", "there are no pins without [door]", "add [door], or take this out")
+            if pin in taken:
+                reader.refuse(f"{section}.{name}", f"GPIO {pin} is already {taken[pin]}", "give each its own pin")
+            taken.setdefault(pin, name)
 
 
 def _check_uplink(reader: Reader, uplink: UplinkConfig | None) -> None:

@@ -58,7 +58,12 @@ WISHES_MAX: Final = 1000
 _OPENING_HEAD: Final = 34
 _FURTHER_HEAD: Final = 5
 _ANSWER_HEAD: Final = bytes([VERSION])
-_INTENTS: Final = {Op.UNLOCK: Intent.UNLOCK, Op.LOCK: Intent.LOCK, Op.FINISH: Intent.FINISH}
+_INTENTS: Final = {
+    Op.UNLOCK: Intent.UNLOCK,
+    Op.LOCK: Intent.LOCK,
+    Op.FINISH: Intent.FINISH,
+    Op.CAPTURE: Intent.CAPTURE,
+}
 
 
 class Handshake:

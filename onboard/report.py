@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from onboard.core import machine
+from onboard.core import capture, machine
 from onboard.core.access import belief, candidates
 from onboard.core.state import State
 from onboard.core.trip import result, standing, station_at
@@ -55,6 +55,7 @@ def report(state: State, counts: Mapping[str, Counter[str]], silent: tuple[str, 
         },
         "supply": {"level": state.supply.level.value, "voltage_v": state.supply.voltage_v},
         "maintenance": state.kept.maintenance,
+        "capturing": capture.waits(state, now_s),
         "faults": dict(state.faults),
         "not_alive": list(silent),
         "counts": {name: dict(sorted(counter.items())) for name, counter in counts.items() if counter},

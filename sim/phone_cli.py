@@ -32,7 +32,13 @@ from sim.phone_ble import connect
 from sim.phone_cloud import CloudError, HttpCloud
 from sim.phone_wallet import Bag, BagError, Wallet
 
-OPS = {"unlock": Op.UNLOCK, "lock": Op.LOCK, "finish": Op.FINISH, "status": Op.STATUS}
+OPS = {
+    "unlock": Op.UNLOCK,
+    "lock": Op.LOCK,
+    "finish": Op.FINISH,
+    "capture": Op.CAPTURE,
+    "status": Op.STATUS,
+}
 TRIES = 3
 """Of one wish, when the connection is lost or the box is busy; its id stays, so it is done once."""
 AGAIN_S = 2.0
@@ -80,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         ("unlock", "open the car"),
         ("lock", "lock it; at the station this ends the rental"),
         ("finish", "end the rental, wherever the car stands"),
+        ("capture", "for staff: have the car take the number of the next unknown card"),
         ("status", "ask how the car is"),
     ):
         one = commands.add_parser(name, help=text)

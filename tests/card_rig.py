@@ -112,7 +112,7 @@ class Rig:
         self.beats_s: list[float] = []
         settings = CardReaderSettings("/dev/card-reader")
         link = Pn532(self.line.connect, self.clock.boot_s)
-        self.worker = CardReader(settings, self.clock, KEY, self._reset if with_reset else None, link)
+        self.worker = CardReader(settings, self.clock, KEY, (("reset", self._reset),) if with_reset else (), link)
 
     def play(self, end_s: float, *actions: tuple[float, Callable[[], None]]) -> list[Event]:
         """Run the worker for ``end_s`` virtual seconds; return what it told in this time."""

@@ -25,7 +25,7 @@ from cloud_sync.documents.card_keys import card_key
 from hw.card_reader import CardReader, CardReaderSettings, card_ref
 from hw.desfire import SLOTS, personalise
 from hw.interlock import Interlock
-from onboard.box import Devices
+from onboard.box import CardKeys, Devices
 from onboard.core.grants import Assurance, CardGrant
 from onboard.notify import Notifier
 from sim.desfire import DesfireCard
@@ -59,8 +59,8 @@ async def measure(folder: Path) -> Rounds:
     reader, floor, rounds = Pn532OnPty(), Floor(folder), Rounds()
     settings = CardReaderSettings(reader.open())
 
-    def card_reader(keys: Callable[[bytes], tuple[int, bytes] | None]) -> Any:
-        return CardReader(settings, rig.clock, KEY, keys=keys)
+    def card_reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
+        return CardReader(settings, rig.clock, KEY, keys=keys, capturing=capturing)
 
     workers: tuple[Any, ...] = (door,)
     await rig.box.open(Devices(door, workers, (interlock.note,), card_reader=card_reader))

@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "refusals.md").read_text()
 
 def test_every_word_of_the_core_and_of_the_conversation_can_be_read() -> None:
     found = set()
-    for file in ("core/access.py", "core/request.py", "core/doors.py", "handshake.py"):
+    for file in ("core/access.py", "core/capture.py", "core/request.py", "core/doors.py", "handshake.py"):
         text = (ROOT / "onboard" / file).read_text()
         found |= set(re.findall(r'Denial\("(\w+)"\)', text))
         found |= set(re.findall(r'_deny\(d, event, "(\w+)"\)', text))

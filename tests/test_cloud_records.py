@@ -65,6 +65,7 @@ FROZEN = {
     "StoreReplaced": (17, ["previous", "reason"]),
     "Parked": (18, ["station", "latitude", "longitude"]),
     "Track": (19, ["rental", "trip", "points"]),
+    "CardCaptured": (20, ["capture", "uid"]),
 }  # fmt: skip
 """Written down here once more: whoever renumbers a kind or a field has to change a test that says not to."""
 

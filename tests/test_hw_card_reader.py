@@ -169,7 +169,7 @@ def test_a_flapping_reader_is_told_as_one_fault() -> None:
     clock = VirtualClock()
     line = LooseLine(SimulatedPn532(), clock)
     events: list[Event] = []
-    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, None, Pn532(line.connect, clock.boot_s))
+    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, (), Pn532(line.connect, clock.boot_s))
     worker.run(Life(events.append, lambda: None, Play(clock, [], 120)))
     assert line.attempts > 20
     assert [isinstance(event, FaultReported) and event.active for event in events] == [True]
@@ -226,7 +226,7 @@ def test_a_reset_that_fails_is_one_more_failed_cure() -> None:
     line.plugged = False
     events: list[Event] = []
     link = Pn532(line.connect, clock.boot_s)
-    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, broken, link)
+    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, (("reset", broken),), link)
     worker.run(Life(events.append, lambda: None, Play(clock, [], 5)))
     [fault] = events
     assert isinstance(fault, FaultReported)
@@ -302,7 +302,7 @@ OPENING = [
 def test_no_bytes_from_the_chip_crash_the_worker_or_make_up_a_card(answers: list[bytes], awake: bool) -> None:
     clock = VirtualClock()
     line = Babbler(clock, [*reversed(answers), *(reversed(OPENING) if awake else ())])
-    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, None, Pn532(line.connect, clock.boot_s))
+    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, (), Pn532(line.connect, clock.boot_s))
     events: list[Event] = []
     worker.run(Life(events.append, lambda: None, Play(clock, [], 12)))
     possible = {card_ref(KEY, uid) for uid in listed_once(line.said)}
@@ -318,7 +318,7 @@ def test_a_well_formed_reply_among_babble_is_a_card() -> None:
     ack = bytes.fromhex("0000ff00ff00")
     true_reply = ack + encode(bytes.fromhex("d54b0101000408 04 deadbeef"))
     line = Babbler(clock, [true_reply, *reversed(OPENING)])
-    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, None, Pn532(line.connect, clock.boot_s))
+    worker = CardReader(CardReaderSettings("/dev/x"), clock, KEY, (), Pn532(line.connect, clock.boot_s))
     events: list[Event] = []
     worker.run(Life(events.append, lambda: None, Play(clock, [], 1)))
     assert events[0] == seen(SHORT_CARD)

@@ -16,10 +16,11 @@ from cloud_sync.documents import decode_record
 from cloud_sync.documents.card_keys import card_key
 from hw.card_reader import CardReader, CardReaderSettings, card_ref
 from hw.desfire import SLOTS, personalise
-from onboard.box import Devices
+from onboard.box import CardKeys, Devices
 from onboard.core.commands import Action, Pattern
+from onboard.core.events import AccessRequested, Intent, RemoteCredential
 from onboard.core.grants import Assurance, CardGrant
-from onboard.core.records import AccessDenied, Alert
+from onboard.core.records import AccessDenied, Alert, CardCaptured
 from sim.desfire import DesfireCard
 from sim.pn532 import Pn532OnPty
 from tests.phone_rig import BOOKING, PhoneRig, listed_document, running
@@ -34,7 +35,7 @@ class CardRig(PhoneRig):
     """The box with a reader on a serial port of its own."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        super().__init__(directory, policy={"uid_cards": True})
         self.reader = Pn532OnPty()
 
     async def until(self, seen: Callable[[], bool]) -> None:
@@ -54,8 +55,8 @@ async def card_rig(directory: Path) -> AsyncIterator[CardRig]:
     rig = CardRig(directory)
     settings = CardReaderSettings(rig.reader.open(), poll_interval_s=0.05)
 
-    def reader(keys: Callable[[bytes], tuple[int, bytes] | None]) -> Any:
-        return CardReader(settings, rig.clock, KEY, keys=keys)
+    def reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
+        return CardReader(settings, rig.clock, KEY, keys=keys, capturing=capturing)
 
     try:
         async with running(rig, Devices(rig.door, (), card_reader=reader)):
@@ -121,5 +122,38 @@ def test_a_copy_held_to_the_car_for_an_hour_is_told_once(tmp_path: Path) -> None
             rig.clock.ahead_s += 5
         alerts = [each for each in await rig.records() if isinstance(each, Alert)]
         assert len(alerts) == 1
+
+    play(tmp_path, story)
+
+
+def test_a_residents_own_card_is_captured_at_the_car_and_a_known_one_is_not(tmp_path: Path) -> None:
+    own = bytes.fromhex("04a1b2c3d4e5f6")
+
+    async def held(rig: CardRig, uid: bytes, shown: int) -> None:
+        rig.reader.present(uid.hex())
+        await rig.until(lambda: len(rig.door.shown) == shown)
+        rig.reader.remove()
+        await asyncio.sleep(1.2)
+        rig.clock.ahead_s += 5
+
+    async def story(rig: CardRig) -> None:
+        await held(rig, own, 1)
+        who = RemoteCredential(bytes(16), b"c" * 16, rig.state.boot_epoch, 1, rig.clock.boot_s() + 30)
+        await rig.send(AccessRequested(who, Intent.CAPTURE))
+        await held(rig, UID, 3)
+        await held(rig, own, 4)
+        await held(rig, own, 5)
+        assert rig.door.shown == [
+            Pattern.DENIED,
+            Pattern.GRANTED,
+            Pattern.DENIED,
+            Pattern.GRANTED,
+            Pattern.DENIED,
+        ]
+        records = await rig.records()
+        assert [each for each in records if isinstance(each, CardCaptured)] == [CardCaptured(b"c" * 16, own)]
+        reasons = [each.reason for each in records if isinstance(each, AccessDenied)]
+        assert reasons == ["unknown", "card_not_proven", "unknown"]
+        assert rig.door.pulses == []
 
     play(tmp_path, story)

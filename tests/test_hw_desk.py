@@ -11,8 +11,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from cloud_sync.documents import decode_command
+from cloud_sync.wire import Topic
 from hw import desk
 from hw.desfire import APPLICATION, NotProven, prove
+from onboard.core.records import CardCaptured
 from sim.desfire import DesfireCard
 from sim.pn532 import Pn532OnPty
 from tests.cloud_http_rig import Town, make_town
@@ -144,6 +147,65 @@ def test_a_card_is_lent_found_again_and_lost(
     assert "ami-1: hears of it when it has network" in capsys.readouterr().out
     assert do(None, "revoke", "2") == 1
     assert "no card 2" in capsys.readouterr().err
+
+
+def test_a_residents_own_card_is_captured_at_a_car_and_lent(
+    town: Town, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = town.box
+    town.cloud.ingest.handle(box.topic(Topic.STATUS), box.status(), town.now_s)
+    asked: list[bytes] = []
+
+    def at_the_car(_seconds: float) -> None:
+        asked.append(command_sent(town))
+        if len(asked) == 2:
+            box.write(CardCaptured(asked[-1], UID))
+            town.cloud.ingest.handle(box.topic(Topic.BATCH), box.batch(1, 1), town.now_s)
+
+    monkeypatch.setattr("hw.desk.time.sleep", at_the_car)
+    monkeypatch.setattr("hw.desk.time.time", lambda: town.now_s)
+    assert do(None, "capture", "--vehicle", "ami-1", "--to", "M. Roux") == 0
+    said = capsys.readouterr().out
+    assert "when it beeps" in said
+    assert "card 1: 04782E21801D80, shows its number only" in said
+    assert "is lent to M. Roux" in said
+    assert len(asked) == 2
+
+
+def test_a_capture_that_nobody_answers_or_of_a_known_card_says_so(
+    town: Town, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert do(None, "capture", "--vehicle", "ami-1") == 1
+    assert "not within reach" in capsys.readouterr().err
+    box, began_s = town.box, town.now_s
+    town.cloud.ingest.handle(box.topic(Topic.STATUS), box.status(), town.now_s)
+
+    def nobody(seconds: float) -> None:
+        town.now_s += seconds
+
+    monkeypatch.setattr("hw.desk.time.sleep", nobody)
+    monkeypatch.setattr("hw.desk.time.time", lambda: town.now_s)
+    assert do(None, "capture", "--vehicle", "ami-1") == 1
+    assert "no card came" in capsys.readouterr().err
+    assert 150 <= town.now_s - began_s <= 170
+
+    def known(_seconds: float) -> None:
+        box.write(CardCaptured(command_sent(town), UID))
+        town.cloud.ingest.handle(box.topic(Topic.BATCH), box.batch(1, 1), town.now_s)
+
+    town.post("cards", {"uid": UID.hex(), "assurance": "mutual"})
+    town.cloud.ingest.handle(box.topic(Topic.STATUS), box.status(), town.now_s)
+    monkeypatch.setattr("hw.desk.time.sleep", known)
+    assert do(None, "capture", "--vehicle", "ami-1", "--to", "M. Roux") == 1
+    assert "this is card 1 already" in capsys.readouterr().err
+    assert town.client.get("/api/v1/cards").json()[0]["holder"] == ""
+
+
+def command_sent(town: Town) -> bytes:
+    """Return the id of the command that went to the car last."""
+    topic = town.box.topic(Topic.COMMAND)
+    sent = [each.payload for each in town.link.sent if each.topic == topic]
+    return decode_command(sent[-1], town.cloud.authority.key_set, "ami-1").command_id
 
 
 def test_the_label_says_what_the_card_is_and_whom_to_call(tmp_path: Path) -> None:

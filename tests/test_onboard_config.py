@@ -32,6 +32,7 @@ driver_contact_pin = 5
 passenger_contact_pin = 6
 lock_contact_pin = 13
 """
+READER = "[card_reader]\nport = '/dev/x'\n"
 UPLINK = '[uplink]\nhost = "localhost"\nusername = "box"\npassword_file = "secret"\n'
 STATION = '[[station]]\nid = "hede"\nname = "Hédé"\nlatitude = 48.3\nlongitude = -1.8\n'
 
@@ -104,6 +105,9 @@ def test_relative_paths_start_at_the_configuration_file() -> None:
         (DOOR + "pulse_s = 300\n", 9, "<= 1.0", "seconds, 0.05 to 1"),
         (DOOR + "led_pin = 17\n", 9, "GPIO 17 is already unlock_pin", "its own pin"),
         (DOOR + "led_pin = 40\n", 9, "<= 27", "0 to 27"),
+        (DOOR + READER + "reset_pin = 17\n", 11, "GPIO 17 is already unlock_pin", "its own pin"),
+        (DOOR + READER + "reset_pin = 22\npower_pin = 22\n", 12, "GPIO 22 is already reset_pin", "its own pin"),
+        (READER + "power_pin = 23\n", 5, "no pins without [door]", "add [door]"),
         (DOOR + "relay_active_high = 1\n", 9, "got `int`", "true or false"),
         ("[policy]\ngrace_s = -1\n", 4, ">= 0", "seconds, 0 to 2592000"),
         ("[policy]\ngrace_s = inf\n", 4, "<= 2592000", "seconds"),

@@ -195,6 +195,23 @@ async def nothing_booked(rig: PhoneRig) -> Answer:
     return await rig.tap(wallet(BOOKING, document=b""))
 
 
+def test_a_technicians_phone_has_a_card_captured_and_a_drivers_has_not(tmp_path: Path) -> None:
+    async def driver(rig: PhoneRig) -> Answer:
+        return await rig.tap(holding(), Op.CAPTURE)
+
+    async def technician(rig: PhoneRig) -> Answer:
+        return await rig.tap(holding(rights=Rights.DOOR | Rights.SERVICE), Op.CAPTURE)
+
+    answer, rig, refused = play(tmp_path / "driver", driver, uid_cards=True)
+    assert (answer.status, answer.reason) == ("denied", "staff_only")
+    assert refused == [("staff_only", "phone")]
+    assert rig.state.capture is None
+    answer, rig, _ = play(tmp_path / "technician", technician, uid_cards=True)
+    assert (answer.status, answer.reason) == ("granted", "capturing")
+    assert rig.state.capture is not None
+    assert rig.door.pulses == []
+
+
 @pytest.mark.parametrize(
     ("story", "reason"),
     [

@@ -39,6 +39,11 @@ ANSWERS: Final[dict[str, Words]] = {
         "La voiture est fermée à clé et la location est terminée. Branchez-la.",
         "The car is locked and the rental is over. Plug it in.",
     ),
+    "capturing": Words(
+        "La voiture attend une carte : tenez-la contre le pare-brise, dans les deux minutes.",
+        "The car waits for a card: hold it to the windscreen, within two minutes.",
+    ),
+    "captured": Words("Le numéro de la carte est enregistré.", "The card's number is taken."),
     # Nobody knows.
     "no_answer": Words(
         "Pas de réponse à temps. La serrure a peut-être bougé : regardez, puis réessayez.",
@@ -163,9 +168,13 @@ ANSWERS: Final[dict[str, Words]] = {
     "hello_over": Words("Trop de temps a passé. Réessayez.", "Too much time has passed. Try again."),
     "too_much": Words("Trop de données en une fois. Réessayez plus tard.", "Too much data at once. Try again later."),
     # A card.
+    "staff_only": Words(
+        "Seuls les agents et les techniciens peuvent faire cela. Appelez la mairie.",
+        "Only staff and technicians can do this. Call the town hall.",
+    ),
     "uid_cards_off": Words(
-        "Ces cartes ne sont plus acceptées. Appelez la mairie.",
-        "Such cards are not accepted any more. Call the town hall.",
+        "La voiture n'accepte pas ces cartes. Appelez la mairie.",
+        "The car does not accept such cards. Call the town hall.",
     ),
     "card_not_proven": Words(
         "La carte n'a pas pu prouver qu'elle est la vraie. Appelez la mairie.",

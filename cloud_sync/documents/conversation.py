@@ -51,6 +51,8 @@ class Op(IntEnum):
     """Here is a part of a document."""
     GET = 5
     """Give me a part of your next batch."""
+    CAPTURE = 6
+    """Take the number of the next unknown card."""
 
 
 @dataclass(frozen=True, slots=True)

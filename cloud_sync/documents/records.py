@@ -95,6 +95,7 @@ TABLE: Final[dict[type[Recordable], tuple[int, str]]] = {
     core.StoreReplaced: (17, "previous reason"),
     core.Parked: (18, "station latitude longitude"),
     core.Track: (19, "rental trip points"),
+    core.CardCaptured: (20, "capture uid"),
 }
 """Each kind's code and its fields in the order of their numbers. Only ever add."""
 
@@ -180,6 +181,7 @@ _WORDS: Final[dict[type[Recordable], str]] = {
     core.StoreReplaced: "store_replaced",
     core.Parked: "parked",
     core.Track: "track",
+    core.CardCaptured: "card_captured",
 }
 
 

@@ -201,7 +201,7 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
     # A log-in goes before each of these as a dependency: the town hall's people here, the drivers there.
     issuer = lists.Issuer(authority, link, horizon_days)
     app.include_router(Grants(store, authority, issuer, now=now).routes())
-    cards = Cards(store, authority, issuer, now=now)
+    cards = Cards(store, authority, issuer, link, now=now)
     app.include_router(cards.routes())
     app.include_router(cards.open_routes())
     app.include_router(phone_routes(store, authority, ingest, link, horizon_days=horizon_days, now=now))

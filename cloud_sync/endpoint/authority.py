@@ -18,6 +18,7 @@ from cloud_sync.documents import (
     Ack,
     AgreementKey,
     BoxSigner,
+    Command,
     DocumentType,
     EventBatch,
     KeySet,
@@ -28,6 +29,7 @@ from cloud_sync.documents import (
     decode_event_batch,
     decode_key_set,
     encode_ack,
+    encode_command,
     encode_key_set,
     encode_pass,
     encode_resend,
@@ -164,6 +166,10 @@ class Authority:
     def sign_time(self, proof: TimeProof) -> bytes:
         """Sign the time."""
         return encode_time_proof(proof, self._signers["sync"])
+
+    def sign_command(self, command: Command) -> bytes:
+        """Sign a command."""
+        return encode_command(command, self._signers["command"])
 
     def card_ref(self, vehicle: str, uid: bytes) -> bytes:
         """Return the reference of a card at one car. AuthorityError for a car without a card key here."""

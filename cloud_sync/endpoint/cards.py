@@ -9,18 +9,21 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Path
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from cloud_sync.documents.card_keys import SLOT_MAX
-from cloud_sync.endpoint import lists, tables
+from cloud_sync.endpoint import capture, commands, lists, tables
 from cloud_sync.endpoint.authority import Authority, AuthorityError
+from cloud_sync.endpoint.link import Link
 from cloud_sync.endpoint.messages import ListRow
-from cloud_sync.endpoint.models import CardIn
+from cloud_sync.endpoint.models import CardIn, VehicleId
 from cloud_sync.endpoint.models_card import (
     CARDS_MAX,
+    Capture,
+    CaptureMade,
     Card,
     CardBlock,
     CardChange,
@@ -30,22 +33,28 @@ from cloud_sync.endpoint.models_card import (
     SlotMade,
 )
 from cloud_sync.endpoint.store import Store
+from onboard.core.cards import CAPTURE_S
+from onboard.core.events import Intent
 from onboard.core.grants import Assurance
 
 CODE_DIGITS: Final = 8
 TRIES_MAX: Final = 5
 TRIES_S: Final = 3600
 """So many wrong codes an hour and card, then none is heard for the rest of it."""
+CAPTURE_BYTES: Final = 16
 OPENS: Final = frozenset({"ready", "lent"})
 
 
 class Cards:
     """The routes. ``now`` gives Unix seconds."""
 
-    def __init__(self, store: Store, authority: Authority, issuer: lists.Issuer, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, authority: Authority, issuer: lists.Issuer, link: Link, *, now: Callable[[], float]
+    ) -> None:
         self._store = store
         self._authority = authority
         self._issuer = issuer
+        self._link = link
         self._now = now
 
     def routes(self) -> APIRouter:
@@ -54,6 +63,8 @@ class Cards:
         routes.add_api_route("/cards", self.get_cards, methods=["GET"])
         routes.add_api_route("/cards", self.post_card, methods=["POST"], status_code=201)
         routes.add_api_route("/cards/{number}", self.patch_card, methods=["PATCH"])
+        routes.add_api_route("/vehicles/{vehicle}/captures", self.post_capture, methods=["POST"], status_code=201)
+        routes.add_api_route("/captures/{identity}", self.get_capture, methods=["GET"])
         routes.add_api_route("/vehicles/{vehicle}/card-slot", self.post_slot, methods=["POST"], status_code=201)
         return routes
 
@@ -88,16 +99,7 @@ class Cards:
             if row is not None and (row.state, row.assurance) != ("new", wanted.assurance):
                 raise HTTPException(409, f"this is card {row.number} ({row.assurance}, {row.state}) already")
             if row is None:
-                values = {
-                    "uid": uid,
-                    "assurance": wanted.assurance,
-                    "state": "new" if mutual else "ready",
-                    "holder": "",
-                    "code_tries": 0,
-                    "tried_s": 0,
-                    "changed_s": int(self._now()),
-                }
-                row = db.execute(insert(table).values(values).returning(table)).one()
+                row = capture.new_card(db, uid, wanted.assurance, int(self._now()))
             keys = [self._key(uid, slot).hex() for slot in range(SLOT_MAX + 1)] if mutual else []
         return CardKeys(number=row.number, uid=wanted.uid, keys=keys)
 
@@ -130,6 +132,25 @@ class Cards:
         if not right:
             raise HTTPException(403, "this code does not belong to this card; nothing was changed")
         return self._changed(number, "blocked", None, issued)
+
+    def post_capture(self, vehicle: VehicleId) -> CaptureMade:
+        """Have a car take the number of the next card that is nobody's there, within two minutes."""
+        identity, now_s = secrets.token_bytes(CAPTURE_BYTES), self._now()
+        with self._store.write() as db:
+            asked = commands.issue(db, self._authority, vehicle, Intent.CAPTURE, identity, identity, now_s)
+            capture.ask(db, identity, vehicle, int(now_s))
+        if not self._link.publish(asked):
+            raise HTTPException(503, "the broker is away: the car was not asked. Try again in a minute")
+        return CaptureMade(id=identity.hex(), until_s=int(now_s + commands.GOOD_FOR_S + CAPTURE_S))
+
+    def get_capture(self, identity: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Capture:
+        """Tell what became of one."""
+        with self._store.read() as db:
+            row = capture.found(db, bytes.fromhex(identity))
+        if row is None:
+            raise HTTPException(404, "nobody asked for this")
+        uid = row.uid.hex() if row.uid is not None else None
+        return Capture(vehicle=row.vehicle, number=row.card, uid=uid, new=row.new)
 
     def post_slot(self, vehicle: str) -> SlotMade:
         """Give a car another key of every card: whoever has its old box opens nothing with what is in it."""

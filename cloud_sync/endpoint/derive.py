@@ -13,9 +13,19 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, and_, delete, insert, select, update
 
 from cloud_sync.documents import Refused, Row, UnknownRecord, decode_record, record_kind
-from cloud_sync.endpoint import tables
+from cloud_sync.endpoint import capture, tables
 from cloud_sync.endpoint.dialect import insert_new, upsert
-from onboard.core.records import Alert, Parked, Recordable, RentalEnded, StoreReplaced, Track, TripEnded, TripStarted
+from onboard.core.records import (
+    Alert,
+    CardCaptured,
+    Parked,
+    Recordable,
+    RentalEnded,
+    StoreReplaced,
+    Track,
+    TripEnded,
+    TripStarted,
+)
 
 DROPPED: Final = "dropped"
 """Kind of a row whose content the box dropped for room; its place in the chain is kept."""
@@ -26,7 +36,7 @@ UNKNOWN: Final = "unknown"
 PER_DEGREE: Final = 100_000
 """Units of a track's points in a degree."""
 
-PRIVATE: Final = frozenset({"driver", "credential", "points", "latitude", "longitude"})
+PRIVATE: Final = frozenset({"driver", "credential", "points", "latitude", "longitude", "uid"})
 """Fields that a timeline doesn't show: who it was, and where."""
 
 
@@ -78,6 +88,8 @@ def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float)
             _track(db, key, track, min(row.at.wall_s, now_s))
         case Parked(latitude=float() as latitude, longitude=float() as longitude):
             place(db, vehicle, min(row.at.wall_s, now_s), (latitude, longitude), "parked")
+        case CardCaptured() as captured:
+            return capture.take(db, vehicle, captured, int(now_s))
         case Alert(kind="card_copied"):
             return COPIED, "a card showed another card's number and could not prove itself. Look who holds that one"
         case _:

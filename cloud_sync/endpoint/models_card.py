@@ -89,3 +89,19 @@ class SlotMade(Strict):
     vehicle: str
     slot: int
     lists: list[ListMade]
+
+
+class CaptureMade(Strict):
+    """A car was asked for a card's number. What comes after ``until_s`` (Unix seconds) came from no card then."""
+
+    id: str
+    until_s: int
+
+
+class Capture(Strict):
+    """What became of it: the card's number here and as on air, once it came; ``new``: it was not enrolled before."""
+
+    vehicle: str
+    number: CardNumber | None
+    uid: Uid | None
+    new: bool | None

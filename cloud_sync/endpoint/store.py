@@ -265,6 +265,7 @@ def _status_fields(status: Status) -> dict[str, Any]:
         "software": status.software,
         "clock_quality": status.clock_quality.name.lower(),
         "key_set_version": status.key_set_version,
+        "boot_s": status.boot_s,
     }
 
 

@@ -25,10 +25,12 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 3
-"""2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back."""
+SCHEMA_VERSION: Final = 4
+"""2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back.
 
-ONLY_NEW_TABLES_SINCE: Final = frozenset({"1", "2"})
+4: commands and captures."""
+
+ONLY_NEW_TABLES_SINCE: Final = frozenset({"1", "2", "3"})
 """Schemas that become the present one when the tables they lack are made."""
 
 EVERY_CAR: Final = ""
@@ -262,6 +264,24 @@ card_slots = Table(  # which key of every card is which car's; one of a stolen b
     Column("vehicle", String(32), nullable=False),
     Column("retired_s", BigInteger),
     ForeignKeyConstraint(["vehicle"], ["boxes.vehicle"]),
+)
+
+captures = Table(  # a card's number, taken at a car: asked for here, or by a technician's phone there
+    "captures",
+    METADATA,
+    Column("id", LargeBinary(16), primary_key=True),  # of the command
+    Column("vehicle", String(32), nullable=False),
+    Column("asked_s", BigInteger),  # None: at the car
+    Column("captured_s", BigInteger),
+    Column("card", BigInteger),  # its number here
+    Column("new", Boolean),  # False: it had been enrolled before
+)
+
+commands = Table(  # the last counter of each car's commands: within a boot of its box it only rises
+    "commands",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("counter", BigInteger, nullable=False),
 )
 
 alarms = Table(  # what a person must look at; a message that comes twice makes one row

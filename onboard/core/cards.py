@@ -1,6 +1,9 @@
-"""Which card numbers may stand for a person. The same rules where a card is enrolled and where it is read."""
+"""What holds of cards where they are enrolled and where they are read: which numbers may stand for a person."""
 
 from __future__ import annotations
+
+CAPTURE_S = 120.0
+"""So long a car waits for the card whose number it is to take."""
 
 NUMBER_BYTES = (4, 7, 10)
 """ISO/IEC 14443-3: single, double and triple size."""

@@ -14,12 +14,16 @@ from onboard.core.grants import Assurance, Pass, ReservationList
 
 
 class Intent(StrEnum):
-    """What a person wants. ``TAP`` is a card's only word: the state says what it means."""
+    """What a person wants. ``TAP`` is a card's only word: the state says what it means.
+
+    ``CAPTURE``: take the number of the next card that nobody here knows, for the town hall to enrol.
+    """
 
     TAP = "tap"
     UNLOCK = "unlock"
     LOCK = "lock"
     FINISH = "finish"
+    CAPTURE = "capture"
 
 
 class BusState(StrEnum):
@@ -106,10 +110,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class CardCredential:
-    """A card at the reader: its keyed reference and what it proved."""
+    """A card at the reader: its keyed reference and what it proved.
+
+    ``uid``: its number as on air, only while a capture waits for one.
+    """
 
     ref: bytes
     assurance: Assurance
+    uid: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

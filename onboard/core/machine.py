@@ -18,6 +18,9 @@ The rules, in prose
 7.  Deadlines are part of the state: ``next_deadline`` names the earliest, and every step serves those that are due
     after its event: a report that confirms a pulse at the last moment saves a second pulse.
 
+8.  Staff or the commune may have the number of a card taken that is nobody's here (``CAPTURE``): the next such card
+    within two minutes. Nothing opens by it.
+
 An effect's result is a new event. If a commit fails, the state before the step holds and nothing of it is done.
 """
 

@@ -5,7 +5,7 @@ The wire gives each class a number (``cloud_sync.documents``). A field is never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -240,6 +240,14 @@ class Track:
     points: tuple[tuple[int, int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CardCaptured:
+    """A card that nobody here knew was held to the reader, as ``capture`` had asked for: its number as on air."""
+
+    capture: bytes
+    uid: bytes = field(repr=False)
+
+
 Recordable = (
     Booted
     | TripStarted
@@ -260,6 +268,7 @@ Recordable = (
     | StoreReplaced
     | Parked
     | Track
+    | CardCaptured
 )
 """Closed union of everything that is written down."""
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onboard.core import access, doors, rental, results
+from onboard.core import access, capture, doors, rental, results
 from onboard.core import trip as trips
 from onboard.core.access import Denial, Grant
+from onboard.core.cards import CAPTURE_S
 from onboard.core.commands import Action, Pattern
 from onboard.core.draft import HOUR_S, Draft
 from onboard.core.events import (
     AccessRequested,
+    CardCredential,
     CardsRefused,
     Credential,
     Intent,
@@ -23,13 +25,14 @@ from onboard.core.grants import Pass
 from onboard.core.records import (
     AccessDenied,
     Alert,
+    CardCaptured,
     DocumentRefused,
     DoorReopened,
     ListAccepted,
     RentalEndReason,
     RentalKind,
 )
-from onboard.core.state import Grants, Rental
+from onboard.core.state import Capture, Grants, Rental
 
 _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too_early", "other_window"})
 """Refusals that pass by themselves: the light says try again, not no."""
@@ -56,7 +59,11 @@ def on_access(d: Draft, event: AccessRequested) -> None:
         return
     _note_credential(d, who)
     running = d.kept.rental
-    if running is not None and access.is_driver(d.state, running.booking, who):
+    if event.intent is Intent.CAPTURE:
+        _open_capture(d, event)
+    elif _captured(d, event):
+        pass
+    elif running is not None and access.is_driver(d.state, running.booking, who):
         _driver(d, event, running)
     elif event.intent in (Intent.TAP, Intent.UNLOCK) and not _just_finished(d, event):
         _unlock(d, event)
@@ -78,6 +85,32 @@ def _driver(d: Draft, event: AccessRequested, running: Rental) -> None:
         _finish(d, event)
     else:
         _unlock(d, event)
+
+
+def _open_capture(d: Draft, event: AccessRequested) -> None:
+    """Wait for a card that nobody here knows: one beep now, for whoever holds it."""
+    key = _command_key(event.credential)
+    refused = capture.denial(d.state, event.credential, d.now)
+    if refused is not None or key is None:
+        _deny(d, event, "staff_only" if refused is None else refused.reason)
+        return
+    d.set(capture=Capture(key[1], d.boot_s + CAPTURE_S))
+    d.show(Pattern.GRANTED)
+    _answer(d, event, "granted", "capturing")
+
+
+def _captured(d: Draft, event: AccessRequested) -> bool:
+    """Take an unknown card's number if one is waited for. Nothing opens, and the next one is a stranger's again."""
+    who, wanted = event.credential, d.state.capture
+    if wanted is None or not capture.waits(d.state, d.boot_s):
+        return False
+    if not isinstance(who, CardCredential) or not who.uid or capture.known(d.state, who.ref):
+        return False
+    d.set(capture=None)
+    d.record(CardCaptured(wanted.id, who.uid))
+    d.show(Pattern.GRANTED)
+    _answer(d, event, "granted", "captured")
+    return True
 
 
 def _within_finish_tap(d: Draft) -> bool:

@@ -214,6 +214,14 @@ class Supply:
 
 
 @dataclass(frozen=True, slots=True)
+class Capture:
+    """The command that waits for an unknown card, until this boot time. Lives in memory: a reboot closes it."""
+
+    id: bytes
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """What this hour wrote of a chatty kind of record: beyond the bound it is counted, not written."""
 
@@ -236,6 +244,7 @@ class State:
     doors: Doors = Doors()
     vehicle: Vehicle = field(default_factory=Vehicle)
     last_driver: LastDriver | None = None
+    capture: Capture | None = None
     sending: Sending = Sending()
     supply: Supply = Supply()
     denied: tuple[Answered, ...] = ()

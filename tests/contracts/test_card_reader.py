@@ -102,7 +102,7 @@ class Running:
 
     def __init__(self, rig: ReaderRig) -> None:
         self.events: list[Event] = []
-        self.worker = CardReader(rig.settings, SystemClock(), KEY, rig.reset, rig.link(), keys=KNOWN.get)
+        self.worker = CardReader(rig.settings, SystemClock(), KEY, (("reset", rig.reset),), rig.link(), keys=KNOWN.get)
         self._looked = threading.Event()
         self._stop = threading.Event()
         life = Life(self.events.append, self._looked.set, self._stop)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sim.commune import Commune
-from sim.rig import PYTHON, Rig
+from sim.rig import PYTHON, VEHICLE, Rig
 from tests.conftest import ROOT
 from tests.hil.driver import RUNNING, acknowledged, book, drive, sent, tap, tap_in_vain, tell
 
 DRIVE_M = 150.0
 ISSUED = "04782e21801d80"
+RESIDENTS = "04a0b1c2d3e4f5"
 
 
 def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:
@@ -69,6 +70,17 @@ def test_offline_a_card_of_the_communes_opens_the_car_and_its_copy_does_not(box:
     box.await_box()
     box.until("everything acknowledged", lambda: acknowledged(box))
     box.until("the copy told", lambda: "card_copied" in {each["kind"] for each in commune.get("status")["alarms"]})
+
+
+@pytest.mark.needs("played card")
+def test_a_residents_own_card_is_captured_at_the_car(box: Rig, commune: Commune) -> None:
+    box.until("the car within reach", lambda: commune.get("vehicles")[0]["online"])
+    capture = commune.post(f"vehicles/{VEHICLE}/captures", {})["id"]
+    box.until("the car to wait for it", lambda: box.status()["capturing"])
+    box.car("tap", uid=RESIDENTS)
+    took_s = box.until("the card here", lambda: commune.get(f"captures/{capture}")["number"] is not None)
+    assert commune.get(f"captures/{capture}")["uid"] == RESIDENTS
+    tell(f"the card's number was at the commune {took_s:.1f} s after the tap")
 
 
 def test_how_fast_a_phone_opens_the_door_on_this_machine(box: Rig) -> None:

@@ -1,0 +1,35 @@
+"""Taking the number of a card at the car, for the town hall to enrol: who may ask for it, and which card counts."""
+
+from __future__ import annotations
+
+from onboard.core import access
+from onboard.core.access import Denial
+from onboard.core.clock import Instant
+from onboard.core.events import Credential, RemoteCredential
+from onboard.core.state import State
+
+
+def waits(state: State, now_s: float) -> bool:
+    """Tell whether a card's number is waited for at boot time ``now_s``."""
+    return state.capture is not None and now_s <= state.capture.until_s
+
+
+def denial(state: State, credential: Credential, now: Instant) -> Denial | None:
+    """Say why this credential may not have a card captured; None if it may.
+
+    A remote one is the commune's own word. Everybody else must be in its service at this time.
+    """
+    if not state.policy.uid_cards:
+        return Denial("uid_cards_off")
+    if access.revoked(state, credential, now):
+        return Denial("revoked")
+    if isinstance(credential, RemoteCredential) or access.serves(state, credential, now):
+        return None
+    return Denial("staff_only")
+
+
+def known(state: State, ref: bytes) -> bool:
+    """Tell whether a card is anybody's here, or was taken back: then it is not the one that is waited for."""
+    listed = state.kept.grants.listed
+    marks = {each.what for each in listed.revoked} if listed is not None else set()
+    return ref in marks or any(card.ref == ref for each in access.everybody(state) for card in each.cards)
