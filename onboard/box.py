@@ -20,8 +20,8 @@ from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.config import Config
 from onboard.console import Console
-from onboard.core import capture
-from onboard.core.access import card_key, list_version
+from onboard.core import capture, known
+from onboard.core.access import list_version
 from onboard.core.commands import Actuate, Pattern
 from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
@@ -150,7 +150,7 @@ class Box:
         if devices.card_reader is not None:
             workers.append(
                 devices.card_reader(
-                    lambda ref: card_key(self.reactor.state, ref),
+                    lambda ref: known.card_key(self.reactor.state, ref),
                     lambda: capture.waits(self.reactor.state, setting.clock.boot_s()),
                 )
             )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 from cloud_sync.documents.conversation import CHUNK_MAX_BYTES, Answer, Chunk
-from onboard.core import access
+from onboard.core import access, known
 from onboard.core.clock import ClockQuality
 from onboard.core.commands import Reply
 from onboard.core.events import AccessRequested, Event, PhoneRefused
@@ -139,7 +139,7 @@ class Phones:
 
     def _book(self) -> Book:
         state = self._state()
-        return Book(self._mail.key_set, lambda reference: access.phone_keys(state, reference))
+        return Book(self._mail.key_set, lambda reference: known.phone_keys(state, reference))
 
     def _begin(self, connection: str, heard: Heard) -> None:
         match heard:

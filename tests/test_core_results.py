@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onboard.core import access
+from onboard.core import known
 from onboard.core.clock import Anchor, ClockQuality
 from onboard.core.commands import Record, Reply
 from onboard.core.events import (
@@ -175,7 +175,7 @@ def test_the_running_rentals_driver_is_known_by_reference_though_no_list_has_him
     running = kit.state.kept.rental
     assert running is not None
     kit.give(ListReceived(listing(version=9)))
-    assert access.phone_keys(kit.state, running.booking.id[:8]) == running.booking.phone_keys
+    assert known.phone_keys(kit.state, running.booking.id[:8]) == running.booking.phone_keys
 
 
 def test_what_is_not_needed_any_more_is_forgotten_by_the_hour_without_anybody_asking() -> None:

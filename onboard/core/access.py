@@ -134,36 +134,10 @@ def card_fault(state: State, cards: tuple[CardGrant, ...], credential: Credentia
     return None
 
 
-def everybody(state: State) -> list[Reservation | StaffGrant]:
-    """Return every booking and member of staff known here, the running rental's and the last driver's included."""
-    listed, rental, last = state.kept.grants.listed, state.kept.rental, state.last_driver
-    bookings = [c.booking for c in candidates(state)]
-    bookings += [each.booking for each in (rental, last) if each is not None]
-    return [*bookings, *(listed.staff if listed is not None else ())]
-
-
-def card_key(state: State, ref: bytes) -> tuple[int, bytes] | None:
-    """Return the slot and the key that a card known here must prove; None for one that shows a number only.
-
-    Whether its holder may do anything, and when, is not asked.
-    """
-    keys = ((card.slot, card.key) for each in everybody(state) for card in each.cards if card.ref == ref)
-    return next(((slot, key) for slot, key in keys if slot is not None and key is not None), None)
-
-
 def serves(state: State, credential: Credential, now: Instant) -> bool:
     """Tell whether this credential is, now, that of somebody in the commune's service."""
     verdicts = (_booking(state, credential, now), _staff(state, credential, now))
     return any(isinstance(each, Grant) and each.kind is RentalKind.STAFF for each in verdicts)
-
-
-def phone_keys(state: State, reference: bytes) -> tuple[bytes, ...]:
-    """Return the phone keys of every booking and member of staff known here whose id begins with ``reference``.
-
-    Whether they may do anything, and when, is not asked.
-    """
-    people = everybody(state)
-    return tuple(dict.fromkeys(key for each in people if each.id.startswith(reference) for key in each.phone_keys))
 
 
 def names(cards: tuple[CardGrant, ...], keys: tuple[bytes, ...], subject: bytes, credential: Credential) -> bool:

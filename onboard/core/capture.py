@@ -26,10 +26,3 @@ def denial(state: State, credential: Credential, now: Instant) -> Denial | None:
     if isinstance(credential, RemoteCredential) or access.serves(state, credential, now):
         return None
     return Denial("staff_only")
-
-
-def known(state: State, ref: bytes) -> bool:
-    """Tell whether a card is anybody's here, or was taken back: then it is not the one that is waited for."""
-    listed = state.kept.grants.listed
-    marks = {each.what for each in listed.revoked} if listed is not None else set()
-    return ref in marks or any(card.ref == ref for each in access.everybody(state) for card in each.cards)

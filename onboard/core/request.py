@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onboard.core import access, capture, doors, rental, results
+from onboard.core import access, capture, doors, known, rental, results
 from onboard.core import trip as trips
 from onboard.core.access import Denial, Grant
 from onboard.core.cards import CAPTURE_S
@@ -45,9 +45,9 @@ ASKED_MAX_S = 5.0
 def on_access(d: Draft, event: AccessRequested) -> None:
     """Answer a person, whichever way they came."""
     who = event.credential
-    known = _answered(d, who, event.intent)
-    if known is not None:
-        d.reply(event.request, *known)
+    before = _answered(d, who, event.intent)
+    if before is not None:
+        d.reply(event.request, *before)
         return
     if event.asked_s is not None and d.boot_s - event.asked_s > ASKED_MAX_S:
         # Whoever asked was told by now that no answer came, or has gone: nothing may move behind them.
@@ -104,7 +104,7 @@ def _captured(d: Draft, event: AccessRequested) -> bool:
     who, wanted = event.credential, d.state.capture
     if wanted is None or not capture.waits(d.state, d.boot_s):
         return False
-    if not isinstance(who, CardCredential) or not who.uid or capture.known(d.state, who.ref):
+    if not isinstance(who, CardCredential) or not who.uid or known.has_card(d.state, who.ref):
         return False
     d.set(capture=None)
     d.record(CardCaptured(wanted.id, who.uid))
