@@ -241,7 +241,8 @@ class Pn532OnPty:
 
     ``delay_s`` is how long every answer takes; ``fragments`` sends it byte by byte; ``byte_s`` is what a byte takes on
     the line, either way (0: nothing, as on a pty). ``chip`` is the chip itself, ``listed_s`` when the first byte of its
-    newest list with a card in it went out (``time.perf_counter``).
+    newest list with a card in it went out (``time.perf_counter``), and ``line_s`` for how long bytes have been on the
+    line since then.
     """
 
     def __init__(self) -> None:
@@ -250,6 +251,7 @@ class Pn532OnPty:
         self.fragments = False
         self.byte_s = 0.0
         self.listed_s = 0.0
+        self.line_s = 0.0
         self._lock = threading.Lock()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._unplug: Callable[[], None] | None = None
@@ -313,7 +315,7 @@ class Pn532OnPty:
         while not stop.is_set():
             readable, _, _ = select.select([master], [], [], 0.02)
             heard = os.read(master, 4096) if readable else b""
-            time.sleep(len(heard) * self.byte_s)
+            self._take(len(heard))
             with self._lock:
                 answer = self.chip.feed(heard)
                 wait_s = self.chip.take_wait_s()
@@ -325,12 +327,18 @@ class Pn532OnPty:
                 answer = answer[len(ACK) :]
                 time.sleep(wait_s)
             if LISTED in answer and NOBODY not in answer:
-                self.listed_s = time.perf_counter()
+                self.listed_s, self.line_s = time.perf_counter(), 0.0
             self._send(master, answer)
+
+    def _take(self, count: int) -> None:
+        """Let so many bytes take their time on the line."""
+        began_s = time.perf_counter()
+        time.sleep(count * self.byte_s)
+        self.line_s += time.perf_counter() - began_s
 
     def _send(self, master: int, answer: bytes) -> None:
         for piece in [answer[at : at + 1] for at in range(len(answer))] if self.fragments else [answer]:
-            time.sleep(len(piece) * self.byte_s)
+            self._take(len(piece))
             try:
                 os.write(master, piece)
             except BlockingIOError:

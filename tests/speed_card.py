@@ -3,7 +3,8 @@
 The reader is the simulated PN532 on a pty, at the pace of 115,200 Bd: each byte takes its time, either way. What the
 field and a real card take comes on top (some 30 to 60 ms for a proof, an estimate; nothing of it was measured). The
 clock starts with the first byte of the reader's list with the card in it; until then it waits for the next look, 0.25 s
-at most. The floor is that of ``tests.speed_phone``.
+at most. The floor is what no reader can do without: the time of those bytes on the line, and the commit and the GPIO
+write of ``tests.speed_phone``; above 1.5 times that the exit code says so, as it does there.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from typing import Any
 from gpiozero.pins.mock import MockFactory
 
 from cloud_sync.documents.card_keys import card_key
-from hw.card_reader import CardReader, CardReaderSettings, card_ref
+from hw.card_reader import CardReader, CardReaderSettings, Target, card_ref
 from hw.desfire import SLOTS, personalise
 from hw.interlock import Interlock
 from onboard.box import CardKeys, Devices
+from onboard.core.events import AccessRequested, CardsRefused
 from onboard.core.grants import Assurance, CardGrant
 from onboard.notify import Notifier
 from sim.desfire import DesfireCard
 from sim.pn532 import Pn532OnPty
 from tests.phone_rig import BOOKING, PhoneRig, listed_document
-from tests.speed_phone import LOCK_CONTACT, SETTINGS, SHUT, Floor, TimedDoor
+from tests.speed_phone import LOCK_CONTACT, SETTINGS, SHUT, WANTED, Floor, TimedDoor
 
 ROUNDS = max(1, int(os.environ.get("CARD_ROUNDS", "10")))
 BYTE_S = 10 / 115_200
@@ -44,12 +46,24 @@ DEADLINE_S = 10.0
 
 
 class Rounds:
-    """Milliseconds, by the sort of card: to the relay, and to the light; and those of the floor."""
+    """Milliseconds, by the sort of card: to the relay, to the light, and of the floor."""
 
     def __init__(self) -> None:
         self.moved: dict[str, list[float]] = {sort: [] for sort in UIDS}
         self.lit: dict[str, list[float]] = {sort: [] for sort in UIDS}
-        self.floor: list[float] = []
+        self.floor: dict[str, list[float]] = {sort: [] for sort in UIDS}
+
+
+class TimedReader(CardReader):
+    """The worker, which notes how long bytes were on the line when it had heard a card to its end."""
+
+    pty: Pn532OnPty
+    line_s = 0.0
+
+    def _heard(self, uid: bytes, target: Target) -> AccessRequested | CardsRefused:
+        heard = super()._heard(uid, target)
+        TimedReader.line_s = self.pty.line_s
+        return heard
 
 
 async def measure(folder: Path) -> Rounds:
@@ -60,7 +74,9 @@ async def measure(folder: Path) -> Rounds:
     settings = CardReaderSettings(reader.open())
 
     def card_reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
-        return CardReader(settings, rig.clock, KEY, keys=keys, capturing=capturing)
+        worker = TimedReader(settings, rig.clock, KEY, keys=keys, capturing=capturing)
+        worker.pty = reader
+        return worker
 
     workers: tuple[Any, ...] = (door,)
     await rig.box.open(Devices(door, workers, (interlock.note,), card_reader=card_reader))
@@ -90,7 +106,7 @@ async def measure(folder: Path) -> Rounds:
             rounds.moved[sort].append((door.rose_s - listed_s) * 1000)
             await rig.settled()
             rounds.lit[sort].append((door.lit_s - listed_s) * 1000)
-            rounds.floor.append(floor.took() * 1000)
+            rounds.floor[sort].append((TimedReader.line_s + floor.took()) * 1000)
             reader.remove()
             await asyncio.sleep(2.0)  # the light goes out
             rig.clock.ahead_s += 30  # the relays' rate allows so many, and the card counts anew
@@ -127,13 +143,14 @@ def main() -> int:
     held = True
     for sort, wanted_ms in WANTED_MS.items():
         middle_ms, most_ms = statistics.median(rounds.moved[sort]), max(rounds.moved[sort])
-        light_ms = max(rounds.lit[sort])
-        held = held and middle_ms <= wanted_ms and light_ms <= LIGHT_MS
+        light_ms, ratio = max(rounds.lit[sort]), middle_ms / statistics.median(rounds.floor[sort])
+        held = held and middle_ms <= wanted_ms and light_ms <= LIGHT_MS and ratio <= WANTED
         lines.append(
             f"  {sort:<7}{middle_ms:6.1f} ms, at most {most_ms:.1f} (wanted: {wanted_ms:.0f});"
-            f" light after {light_ms:.1f} at most (wanted: {LIGHT_MS:.0f})"
+            f" light after {light_ms:.1f} at most (wanted: {LIGHT_MS:.0f});"
+            f" floor {statistics.median(rounds.floor[sort]):.1f}, ratio {ratio:.2f} (wanted: {WANTED})"
         )
-    lines.append(f"  floor  {statistics.median(rounds.floor):6.2f} ms; {ROUNDS} rounds; without field and card")
+    lines.append(f"  {ROUNDS} rounds; without field and card")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0 if held else 1
 

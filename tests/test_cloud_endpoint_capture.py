@@ -138,6 +138,9 @@ def test_a_car_that_is_not_within_reach_is_not_asked(town: Town) -> None:
     town.now_s += 181
     assert "not within reach" in town.post("vehicles/ami-1/captures", {}, 409)["detail"]
     tell(town, town.box.status())
+    town.cloud.store.take_offline("ami-1", EPOCH)
+    town.post("vehicles/ami-1/captures", {}, 409)
+    tell(town, town.box.status())
     town.link.connected = False
     assert "broker" in town.post("vehicles/ami-1/captures", {}, 503)["detail"]
     town.cloud.add("ami-2")
