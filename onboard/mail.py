@@ -305,7 +305,8 @@ class Mail:
         word = machine.vehicle_state(state)
         if word != self._word:
             self._word, self._since_s = word, time.best_s
-        self._status_seq += 1
+        # Milliseconds of this boot: a daemon that starts again in it goes on above what it said before.
+        self._status_seq = max(self._status_seq + 1, int(state.at.boot_s * 1000))
         unproven = time.quality < ClockQuality.GNSS
         nonce = self._open_nonce(state.at.boot_s) if unproven else None
         place = parked_position(state, state.at.boot_s) if state.kept.rental is None else None

@@ -282,6 +282,17 @@ def test_a_status_is_signed_and_numbered() -> None:
         assert (status.status_seq, status.vehicle) == (number, CAR)
 
 
+def test_a_daemon_that_starts_again_in_the_same_boot_numbers_its_statuses_higher() -> None:
+    kit = Kit().ready()
+    before = Room().mail
+    said = [before.status(kit.state).status_seq for _ in range(50)]
+    kit.wait(3.0)
+    kit.clock()
+    after = Room().mail.status(kit.state)
+    assert after.boot_epoch == kit.state.boot_epoch
+    assert after.status_seq > max(said)
+
+
 def test_a_value_that_no_status_can_hold_is_counted_and_does_not_end_the_box() -> None:
     room = Room()
     vehicle = replace(Kit().state.vehicle, readings={Signal.SOC: Reading(400.0, 1.0, 5.0)})
