@@ -7,57 +7,52 @@ writing, and are kept nowhere here.
 from __future__ import annotations
 
 import argparse
-import html
-import json
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from hw.card_reader import CardLink, CardReaderSettings, serial_port
 from hw.desfire import NotProven, personalise, prove
+from hw.desk_cloud import DeskError, ask
+from hw.desk_paper import label, slip
 from hw.pcsc import Pcsc
 from hw.pn532 import Pn532
 from hw.taps import CardGone, Target
 from hw.worker import AdapterError
-from onboard.core.cards import number_fault
+from onboard.core.cards import number_fault, shown_number, typed_number
 
 HELP: Final = "at the town hall's desk: enrol a card, read one, lend it, block it, print its label"
 DESCRIPTION: Final = """The town hall's desk. With a card on the reader:
 
   amibox card enrol                   write the commune's keys on a card it bought, and give it a number
   amibox card enrol --own             let a resident's own card in by its number alone (it can be copied)
+  amibox card enrol --own --uid 04A1B2C3D4E5F6        the same, typed by a keyboard reader in hexadecimal mode
   amibox card read                    show a card's number as on air, and what it can prove
 at a car, without a reader here:
   amibox card capture --vehicle hede-1 --to "M. Roux"    takes the number of a resident's own card there
 and with the number that is printed on it:
   amibox card lend 12 --to "Mme Le Goff"      prints the code with which she can block it herself
-  amibox card return 12
+  amibox card return 12               given back: it opens no booking any more that it was named in
+  amibox card block 12 --code "4380 5113"      what its holder can do alone
   amibox card revoke 12               lost: it opens nothing any more, not even a rental that it has begun
   amibox card list
   amibox card print-label 12 --phone "02 99 00 00 00" --out label.svg"""
 EPILOG: Final = "exit codes: 0 done; 1 refused, or no card, reader or endpoint; 2 wrong arguments"
-TIMEOUT_S: Final = 10.0
-ANSWER_MAX_BYTES: Final = 1 << 20
 LOOK_EVERY_S: Final = 0.2
 ASK_EVERY_S: Final = 1.0
+BLOCK_PAGE: Final = "the endpoint's page /carte"
 LATE_S: Final = 10.0
 """What a card that came at the last moment may still take to be told here."""
 SPEAKS_14443_4: Final = 0x20
 FAULTS: Final = {
     "random_uid": "it shows another number each time (a phone, a bank card): it can't stand for a person",
     "reused_uid": "its maker gives such numbers out more than once: it can't stand for a person",
-    "unreadable": "it shows no number that can be read; lay it flat and alone",
+    "unreadable": "it shows no whole number; lay it flat and alone",
 }
-
-
-class DeskError(Exception):
-    """What could not be done, and what to do about it. Nothing was changed, unless it says so."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,15 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--own", action="store_true", help="a resident's own card: by its number alone, which can be copied"
     )
+    one.add_argument("--uid", help="with --own and no reader here: its number, in hexadecimal as on air")
     one.set_defaults(what=_enrol)
     _reader(one)
     _cloud(one)
     one = commands.add_parser("read", help="show the card on the reader")
     one.set_defaults(what=_read)
     _reader(one)
+    _cloud(one)
     one = commands.add_parser("capture", help="take the number of a resident's own card at a car, within two minutes")
     one.add_argument("--vehicle", required=True, help="the car that it is held to")
     one.add_argument("--to", metavar="NAME", help="whose card it is; only the town hall reads it")
+    _slip(one)
     one.set_defaults(what=_capture)
     _cloud(one)
     for name, what, text in (
@@ -91,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _cloud(one)
         if what is _lend:
             one.add_argument("--to", required=True, metavar="NAME", help="whom; only the town hall reads it")
+            _slip(one)
+    one = commands.add_parser("block", help="block a card by the code on its slip, as its holder may at any hour")
+    one.add_argument("number", type=int, help="the number printed on it")
+    one.add_argument("--code", required=True, help="eight digits")
+    one.set_defaults(what=_block)
+    _cloud(one)
     one = commands.add_parser("list", help="show every card and where it is")
     one.set_defaults(what=_list)
     _cloud(one)
@@ -99,6 +103,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--phone", required=True, help="the number to call for help, as it is to be printed")
     one.add_argument("--out", type=Path, required=True, metavar="FILE.svg", help="where to write it")
     one.set_defaults(what=_label)
+    _cloud(one)
+
+
+def _slip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--slip", type=Path, metavar="FILE.svg", help="make the paper with the code that blocks it")
+    parser.add_argument("--phone", default="", help="on that paper: the number to call")
+    parser.add_argument("--page", default="", help="on that paper: where members reach the endpoint's page /carte")
 
 
 def _reader(parser: argparse.ArgumentParser) -> None:
@@ -130,12 +141,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def shown(uid: bytes) -> str:
-    """Return a card's number as people compare it: upper-case hexadecimal, in the order on air."""
-    return uid.hex().upper()
-
-
 def _enrol(args: argparse.Namespace) -> None:
+    if args.uid is not None:
+        _enrol_typed(args)
+        return
     with _card(args) as (link, target):
         fault = number_fault(target.uid, target.sak)
         if fault is not None:
@@ -145,38 +154,65 @@ def _enrol(args: argparse.Namespace) -> None:
                 "this card can't hold keys (it doesn't speak ISO 14443-4); nothing was changed. "
                 "For a resident's own card, add --own"
             )
-        wanted = {"uid": target.uid.hex(), "assurance": "uid" if args.own else "mutual"}
-        made = _ask(args.cloud, "POST", "cards", wanted)
+        wanted = {"uid": shown_number(target.uid), "assurance": "uid" if args.own else "mutual"}
+        made = ask(args.cloud, "POST", "cards", wanted)
         number, keys = int(made["number"]), [bytes.fromhex(key) for key in made["keys"]]
         if keys:
-            _say(f"writing {len(keys)} keys; leave the card where it is")
-            try:
-                personalise(link.exchange, dict(enumerate(keys)))
-            except (NotProven, CardGone) as error:
-                raise DeskError(
-                    f"card {number} is not written to its end: {error}. Lay it on the reader and enrol it again: "
-                    "it goes on where it was"
-                ) from error
-            _ask(args.cloud, "PATCH", f"cards/{number}", {"state": "ready"})
-        proof = "proves itself" if keys else "shows its number only, which can be copied"
-        _say(f"card {number}: {shown(target.uid)}, {proof}. Write {number} on it (amibox card print-label)")
+            _write(link, number, keys)
+            ask(args.cloud, "PATCH", f"cards/{number}", {"state": "ready", "written": True})
+        _enrolled(number, target.uid, own=args.own)
+
+
+def _enrol_typed(args: argparse.Namespace) -> None:
+    """Enrol a number that a keyboard reader typed, or a person."""
+    if not args.own:
+        raise DeskError("keys can only be written on a card that lies on the reader; --uid goes with --own")
+    try:
+        uid = typed_number(args.uid)
+    except ValueError as error:
+        raise DeskError(f"the card was not enrolled: {error}") from error
+    fault = number_fault(uid)
+    if fault is not None:
+        raise DeskError(f"the card was not enrolled: {FAULTS[fault]}")
+    made = ask(args.cloud, "POST", "cards", {"uid": shown_number(uid), "assurance": "uid"})
+    _enrolled(int(made["number"]), uid, own=True)
+
+
+def _write(link: CardLink, number: int, keys: Sequence[bytes]) -> None:
+    _say(f"writing {len(keys)} keys; leave the card where it is")
+    try:
+        personalise(link.exchange, dict(enumerate(keys)))
+    except (NotProven, CardGone, AdapterError, KeyboardInterrupt) as error:
+        why = "stopped" if isinstance(error, KeyboardInterrupt) else error
+        raise DeskError(
+            f"card {number} is not written to its end: {why}. Lay it on the reader and enrol it again: "
+            "it goes on where it was"
+        ) from error
+
+
+def _enrolled(number: int, uid: bytes, *, own: bool) -> None:
+    proof = "shows its number only, which can be copied" if own else "proves itself"
+    _say(f"card {number}: {shown_number(uid)}, {proof}. Write {number} on it (amibox card print-label)")
+    if own:
+        _say("It opens only cars that let such cards in: uid_cards = true in their box.toml")
 
 
 def _capture(args: argparse.Namespace) -> None:
-    asked = _ask(args.cloud, "POST", f"vehicles/{args.vehicle}/captures", {})
+    asked = ask(args.cloud, "POST", f"vehicles/{quote(args.vehicle, safe='')}/captures", {})
     _say(f"{args.vehicle} is asked: when it beeps, hold the card to its windscreen, within two minutes")
     card = _captured(args.cloud, asked["id"], float(asked["until_s"]) + LATE_S)
     if not card["new"]:
         raise DeskError(f"this is card {card['number']} already (amibox card list); nothing was changed")
     number = card["number"]
-    _say(f"card {number}: {shown(bytes.fromhex(card['uid']))}, shows its number only, which can be copied")
+    _say(f"card {number}: {card['uid']}, shows its number only, which can be copied")
     if args.to:
-        _lend(argparse.Namespace(cloud=args.cloud, number=number, to=args.to))
+        lent = {"cloud": args.cloud, "number": number, "to": args.to, "slip": args.slip}
+        _lend(argparse.Namespace(**lent, phone=args.phone, page=args.page))
 
 
 def _captured(cloud: str, capture: str, until_s: float) -> dict[str, Any]:
     while True:
-        card: dict[str, Any] = _ask(cloud, "GET", f"captures/{capture}", None)
+        card: dict[str, Any] = ask(cloud, "GET", f"captures/{capture}", None)
         if card["number"] is not None:
             return card
         if time.time() > until_s:
@@ -190,7 +226,9 @@ def _captured(cloud: str, capture: str, until_s: float) -> dict[str, Any]:
 def _read(args: argparse.Namespace) -> None:
     with _card(args) as (link, target):
         fault = number_fault(target.uid, target.sak)
-        _say(f"number   {shown(target.uid) or 'none'}{'' if fault is None else ': ' + FAULTS[fault]}")
+        _say(f"number   {shown_number(target.uid) or 'none'}{'' if fault is None else ': ' + FAULTS[fault]}")
+        if fault is None:
+            _say(f"commune  {_known_as(args.cloud, target.uid)}")
         if not target.sak & SPEAKS_14443_4:
             _say("proof    none: it holds no keys")
             return
@@ -203,45 +241,79 @@ def _read(args: argparse.Namespace) -> None:
             _say("proof    it holds our application, with no keys in it: enrol it again")
 
 
+def _known_as(cloud: str, uid: bytes) -> str:
+    """Say which of the commune's cards this is."""
+    try:
+        found = ask(cloud, "GET", f"cards?uid={shown_number(uid)}", None)
+    except DeskError:
+        return "not known: the endpoint can't be asked now"
+    return f"card {found[0]['number']}, {found[0]['state']}" if found else "not enrolled"
+
+
 def _lend(args: argparse.Namespace) -> None:
-    made = _ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "lent", "holder": args.to})
+    if args.slip is not None and not args.phone:
+        raise DeskError("the slip names whom to call: add --phone; nothing was changed")
+    made = ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "lent", "holder": args.to})
+    code = str(made["block_code"])
     _say(f"card {args.number} is lent to {args.to}")
-    _say(f"Code to block it at any hour, for the slip that goes with it: {made['block_code']}")
+    _say(f"Code to block it at any hour, on {BLOCK_PAGE} or by amibox card block: {code[:4]} {code[4:]}")
+    if args.slip is not None:
+        _print(args.slip, lambda: slip(args.number, code, args.phone, args.page))
+        _say(f"{args.slip}: the slip that goes with it, 105 × 74 mm")
 
 
 def _return(args: argparse.Namespace) -> None:
-    _ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "ready"})
+    made = ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "ready"})
     _say(f"card {args.number} is back")
+    if made["bookings"]:
+        _say(f"{made['bookings']} bookings named it, and it opens them no more: change them if somebody else drives")
+    _late(made)
 
 
 def _revoke(args: argparse.Namespace) -> None:
-    made = _ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "lost"})
-    late = [each["vehicle"] for each in made["lists"] if not each["published"]]
+    made = ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "lost"})
     _say(f"card {args.number} opens nothing any more")
+    _late(made)
+
+
+def _block(args: argparse.Namespace) -> None:
+    made = ask(args.cloud, "POST", f"cards/{args.number}/block", {"code": args.code})
+    _say(f"card {args.number} is blocked: it opens nothing any more")
+    _late(made)
+
+
+def _late(made: dict[str, Any]) -> None:
+    late = [each["vehicle"] for each in made["lists"] if not each["published"]]
     if late:
         _say(f"{', '.join(late)}: hears of it when it has network, or by the next phone that comes")
 
 
 def _list(args: argparse.Namespace) -> None:
-    for card in _ask(args.cloud, "GET", "cards", None):
+    found = ask(args.cloud, "GET", "cards", None)
+    _say("  card  state    since             proof         who has it, or had it last")
+    for card in found:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(card["changed_s"]))
         proof = "proves itself" if card["assurance"] == "mutual" else "number only"
-        _say(f"{card['number']:>5}  {card['state']:<8} {since}  {proof:<13} {card['holder']}".rstrip())
+        _say(f"{card['number']:>6}  {card['state']:<8} {since}  {proof:<13} {card['holder']}".rstrip())
 
 
 def _label(args: argparse.Namespace) -> None:
-    number, phone = args.number, html.escape(args.phone)
-    # Millimetres; text of 14 pt and more, for whoever has no glasses on.
-    args.out.write_text(
-        '<svg xmlns="http://www.w3.org/2000/svg" width="54mm" height="25mm" viewBox="0 0 54 25" '
-        'font-family="DejaVu Sans, Arial, sans-serif">\n'
-        '<rect x="0.3" y="0.3" width="53.4" height="24.4" rx="2" fill="#fff" stroke="#000" stroke-width="0.4"/>\n'
-        f'<text x="27" y="10" font-size="7.5" font-weight="bold" text-anchor="middle">AMI carte {number}</text>\n'
-        '<text x="27" y="16" font-size="4.95" text-anchor="middle">Perdue ? Appelez</text>\n'
-        f'<text x="27" y="22" font-size="5.3" font-weight="bold" text-anchor="middle">{phone}</text>\n'
-        "</svg>\n"
-    )
-    _say(f"{args.out}: the label of card {number}, 54 × 25 mm")
+    if args.number not in {card["number"] for card in ask(args.cloud, "GET", "cards", None)}:
+        raise DeskError(f"there is no card {args.number} (amibox card list); no label was made")
+    _print(args.out, lambda: label(args.number, args.phone))
+    _say(f"{args.out}: the label of card {args.number}, 54 × 25 mm")
+
+
+def _print(out: Path, drawn: Callable[[], str]) -> None:
+    """Write a drawing; DeskError for one that can't be."""
+    if out.suffix != ".svg":
+        raise DeskError(f"{out}: an SVG file is made here; call it something.svg")
+    try:
+        drawing = drawn()
+    except ValueError as error:
+        raise DeskError(str(error)) from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(drawing)
 
 
 @contextmanager
@@ -260,7 +332,11 @@ def _link(reader: str) -> CardLink:
     kind, _, name = reader.partition(":")
     if kind == "pcsc":
         return Pcsc(name)
-    return Pn532(lambda: serial_port(CardReaderSettings(reader)))
+    try:
+        settings = CardReaderSettings(reader)
+    except ValueError as error:
+        raise DeskError(f"--reader: {error}") from error
+    return Pn532(lambda: serial_port(settings))
 
 
 def _one_card(link: CardLink, wait_s: float) -> Target:
@@ -275,36 +351,6 @@ def _one_card(link: CardLink, wait_s: float) -> Target:
         if time.monotonic() > give_up_s:
             raise DeskError(f"no card came within {wait_s:g} s")
         time.sleep(LOOK_EVERY_S)
-
-
-def _ask(base: str, method: str, path: str, body: dict[str, Any] | None) -> Any:
-    """Ask the endpoint. DeskError in its words."""
-    address = f"{base.rstrip('/')}/api/v1/{path}"
-    if not address.startswith(("http://", "https://")):
-        raise DeskError(f"{base} is no address of the web")
-    data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(  # noqa: S310 -- looked at right above
-        address, data, {"Content-Type": "application/json"}, method=method
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 -- as above
-            return json.loads(answer.read(ANSWER_MAX_BYTES))
-    except urllib.error.HTTPError as error:
-        raise DeskError(f"the endpoint refuses: {_detail(error.read(ANSWER_MAX_BYTES))}") from error
-    except (OSError, ValueError, HTTPException) as error:
-        raise DeskError(
-            f"the endpoint can't be reached at {base} ({error}); it may have done it: amibox card list"
-        ) from error
-
-
-def _detail(said: bytes) -> str:
-    try:
-        detail = json.loads(said)["detail"]
-    except (KeyError, TypeError, ValueError):
-        return said.decode(errors="replace")[:300]
-    if isinstance(detail, list):
-        return "; ".join(str(each.get("msg", each)) if isinstance(each, dict) else str(each) for each in detail)
-    return str(detail)
 
 
 def _say(text: str) -> None:

@@ -45,7 +45,8 @@ class Pcsc:
             from smartcard import scard  # noqa: PLC0415 - an extra that a car does without
         except ImportError as error:
             raise AdapterError(
-                'PC/SC: pyscard is not installed; run pip install "amibox[desk]" (or apt install python3-pyscard)',
+                "PC/SC: pyscard is not installed; run sudo apt install pcscd gcc swig libpcsclite-dev python3-dev, "
+                'then .venv/bin/pip install -c constraints.txt -e ".[desk]"',
                 may_have_happened=False,
                 worth_retrying=False,
             ) from error

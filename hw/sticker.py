@@ -1,4 +1,4 @@
-"""``make sticker``: the five answers of light and sound, as a sheet for the windscreen. ``docs/cards.md`` has them too.
+"""``make sticker``: how to use a card, and the five answers, as a sheet for the windscreen (``docs/cards.md``).
 
 What is heard is read off ``hw.door.PATTERNS``, so that the sheet cannot say another thing than the car.
 """
@@ -6,25 +6,29 @@ What is heard is read off ``hw.door.PATTERNS``, so that the sheet cannot say ano
 from __future__ import annotations
 
 import argparse
-import html
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
 from typing import Final
 
 from hw.door import PATTERNS
+from hw.paper import SMALLEST_PT, fitting_pt, line, page, rule, wrapped
 from onboard.core.commands import Pattern
 
 LONG_S: Final = 0.4
 """From this on a sound is long: two sorts are told apart in the rain, not three."""
 NUMBERS: Final = {1: "un", 2: "deux", 3: "trois", 4: "quatre"}
-POINT_MM: Final = 25.4 / 72
-SMALLEST_PT: Final = 14
-LINE_LETTERS: Final = 34
-"""Of the smallest size, on this sheet."""
+WIDTH_MM, HEIGHT_MM = 148.0, 210.0
+"""A5: at 14 points all of it fits, with air between."""
+LEFT_MM: Final = 8.0
+ROOM_MM: Final = WIDTH_MM - 2 * LEFT_MM
 LINE_MM: Final = 6.0
-FONT: Final = 'font-family="DejaVu Sans Condensed, Arial Narrow, Arial, sans-serif"'
+HELP_MM: Final = 196.0
+
+USE: Final = """\
+Tenez votre carte ici une seconde, sans bouger. Un passage ouvre la voiture, le suivant la ferme à clé.
+Fermée à la station de retour, la location est terminée. Ailleurs elle continue : pour la terminer, repassez la carte \
+dans les 20 secondes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Meaning:
 
 MEANINGS: Final[dict[Pattern, Meaning]] = {
     Pattern.GRANTED: Meaning("C'est bon", "La porte s'ouvre ou se ferme à clé."),
-    Pattern.TRY_AGAIN: Meaning("Encore une fois", "Tenez la carte immobile. Trop tôt ? Attendez votre heure."),
+    Pattern.TRY_AGAIN: Meaning("Réessayez", "Tenez la carte immobile. Trop tôt ? Attendez votre heure."),
     Pattern.ONE_CARD: Meaning("Une seule carte", "Sortez-la du portefeuille."),
     Pattern.DENIED: Meaning("Non", "Pas de réservation en ce moment, ou carte bloquée."),
     Pattern.OUT_OF_ORDER: Meaning("En panne", "Appelez la mairie."),
@@ -46,8 +50,10 @@ MEANINGS: Final[dict[Pattern, Meaning]] = {
 
 
 def heard(pattern: Pattern) -> str:
-    """Return what a pattern sounds like, in French words."""
+    """Return what a pattern sounds like, in French words; the light does the same."""
     sounds = [step.lasts_s for step in PATTERNS[pattern] if step.sound]
+    if any(step.sound and not step.light for step in PATTERNS[pattern]):
+        raise ValueError(f"{pattern.value} has a sound without light: who can't hear would miss it")
     kinds = {lasts_s >= LONG_S for lasts_s in sounds}
     if len(kinds) != 1:
         raise ValueError(f"{pattern.value} mixes long and short sounds: there is no word for it")
@@ -56,36 +62,29 @@ def heard(pattern: Pattern) -> str:
 
 
 def sheet(phone: str) -> str:
-    """Return the sheet as SVG, 105 × 148 mm (A6), with the number to call."""
-    rows, y_mm = [], 44.0
-    for pattern, meaning in MEANINGS.items():
-        rows.append(_text(6, y_mm, SMALLEST_PT, f"{heard(pattern)} : {meaning.answer}", bold=True))
-        for line in wrap(meaning.todo, LINE_LETTERS):
+    """Return the sheet as SVG, 148 × 210 mm (A5), with the number to call. ValueError for one that doesn't fit."""
+    parts, y_mm = [line(WIDTH_MM / 2, 20, 32, "Votre carte ici", bold=True, middle=True)], 32.0
+    for text in USE.splitlines():
+        for each in wrapped(text, ROOM_MM, SMALLEST_PT):
+            parts.append(line(LEFT_MM, y_mm, SMALLEST_PT, each))
             y_mm += LINE_MM
-            rows.append(_text(6, y_mm, SMALLEST_PT, line))
-        y_mm += LINE_MM + 4.0
-    return "\n".join(
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="105mm" height="148mm" viewBox="0 0 105 148" {FONT}>',
-            '<rect x="1" y="1" width="103" height="146" rx="4" fill="#fff" stroke="#000" stroke-width="0.6"/>',
-            _text(52.5, 14, 28, "Votre carte ici", bold=True, middle=True),
-            _text(52.5, 23, SMALLEST_PT, "Une seconde, sans bouger.", middle=True),
-            _text(52.5, 31, SMALLEST_PT, "Encore une fois pour fermer à clé.", middle=True),
-            '<line x1="6" y1="36" x2="99" y2="36" stroke="#000" stroke-width="0.4"/>',
-            *rows,
-            '<line x1="6" y1="130" x2="99" y2="130" stroke="#000" stroke-width="0.4"/>',
-            _text(52.5, 140, 22, f"Aide : {phone}", bold=True, middle=True),
-            "</svg>\n",
-        )
-    )
-
-
-def _text(x_mm: float, y_mm: float, size_pt: float, text: str, *, bold: bool = False, middle: bool = False) -> str:
-    anchor = ' text-anchor="middle"' if middle else ""
-    weight = ' font-weight="bold"' if bold else ""
-    size = f"{size_pt * POINT_MM:.2f}"
-    words = html.escape(text[0].upper() + text[1:], quote=False)
-    return f'<text x="{x_mm:g}" y="{y_mm:g}" font-size="{size}"{weight}{anchor}>{words}</text>'
+        y_mm += 2.0
+    parts.append(rule(LEFT_MM, WIDTH_MM - LEFT_MM, y_mm))
+    y_mm += LINE_MM + 3.0
+    for pattern, meaning in MEANINGS.items():
+        sound = heard(pattern)
+        parts.append(line(LEFT_MM, y_mm, 16, f"{sound[0].upper()}{sound[1:]} : {meaning.answer}", bold=True))
+        for each in wrapped(meaning.todo, ROOM_MM, SMALLEST_PT):
+            y_mm += LINE_MM
+            parts.append(line(LEFT_MM, y_mm, SMALLEST_PT, each))
+        y_mm += LINE_MM + 3.0
+    parts.append(line(LEFT_MM, y_mm, SMALLEST_PT, "La lumière s'allume avec chaque bip."))
+    if y_mm > HELP_MM - 16:
+        raise ValueError("the sheet is full: fewer words")
+    told = f"Aide : {phone}"
+    parts.append(rule(LEFT_MM, WIDTH_MM - LEFT_MM, HELP_MM - 14))
+    parts.append(line(WIDTH_MM / 2, HELP_MM, fitting_pt(told, ROOM_MM, 30), told, bold=True, middle=True))
+    return page(WIDTH_MM, HEIGHT_MM, parts)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,9 +93,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--phone", required=True, help="the number to call, as it is to be printed")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.svg")
     args = parser.parse_args(argv)
+    try:
+        drawing = sheet(args.phone)
+    except ValueError as error:
+        sys.stderr.write(f"make sticker: {error}\n")
+        return 2
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(sheet(args.phone))
-    sys.stdout.write(f"{args.out}: 105 × 148 mm. Print it without scaling.\n")
+    args.out.write_text(drawing)
+    sys.stdout.write(f"{args.out}: 148 × 210 mm (A5). Print it without scaling.\n")
     return 0
 
 

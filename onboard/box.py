@@ -101,9 +101,10 @@ class Setting:
 class Box:
     """One running box. ``open`` first, then ``run``; ``close`` always."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, store: StoreThread | None = None) -> None:
+        """``store``: what writes; by default a thread of its own."""
         self._setting = setting
-        self.store = StoreThread()
+        self.store = store or StoreThread()
         self._inbox: deque[tuple[Topic, bytes]] = deque()
         self._arrived = asyncio.Event()
         self._counts: Counter[str] = Counter()

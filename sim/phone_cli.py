@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("booking", help="the booking's number")
     one.set_defaults(do=_fetch)
     _common(one)
+    one = commands.add_parser("staff", help="for staff: learn to talk to a car whose list names this phone's key")
+    one.add_argument("id", help="the id that POST /api/v1/staff answered")
+    one.add_argument("--vehicle", required=True, help="the car")
+    one.set_defaults(do=_staff)
+    _common(one)
     one = commands.add_parser("carry", help="where there is network: hand over what the car gave, take what it lacks")
     one.set_defaults(do=_carry)
     _common(one)
@@ -138,6 +143,17 @@ async def _fetch(args: argparse.Namespace) -> int:
     sys.stdout.write(f"{args.file}: a pass for {got.vehicle}, good until {until}; on the radio it is {got.name}\n")
     with Open(args.file, fetched.vehicle) as bag:
         await bag.exchange(cloud)
+    return 0
+
+
+async def _staff(args: argparse.Namespace) -> int:
+    cloud, held = _cloud(args), Wallet.load(args.file)
+    name, box = await cloud.radio(args.vehicle)
+    identity = bytes.fromhex(args.id)
+    replace(held, vehicle=args.vehicle, name=name, box=box, booking=identity, grant=b"").save(args.file)
+    sys.stdout.write(
+        f"{args.file}: for {args.vehicle}, once it has a list with this phone; on the radio it is {name}\n"
+    )
     return 0
 
 

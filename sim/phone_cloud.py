@@ -84,6 +84,14 @@ class HttpCloud:
                 int(got["expires_s"]),
             )
 
+    async def radio(self, vehicle: str) -> tuple[str, bytes]:
+        """Return a car's name on the radio and its box's key."""
+        got = await asyncio.to_thread(self._ask, f"vehicles/{vehicle}/radio", None)
+        with self._understood():
+            box = bytes.fromhex(got["box"])
+            AgreementKey.generate().agree(box)  # a point of the curve
+            return str(got["name"]), box
+
     @contextmanager
     def _understood(self) -> Iterator[None]:
         try:
@@ -97,12 +105,15 @@ class HttpCloud:
         """Post JSON, return JSON; ``CloudError``."""
         return await asyncio.to_thread(self._ask, path, body)
 
-    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         address = f"{self._base}/api/v1/{path}"
         if not address.startswith(("http://", "https://")):
             raise CloudError(f"{self._base} is no address of the web", refused=True)
         request = urllib.request.Request(  # noqa: S310 -- looked at right above
-            address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+            address,
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+            method="GET" if body is None else "POST",
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 -- as above

@@ -16,7 +16,7 @@ from onboard.core.records import CardCaptured
 from tests.cloud_http_rig import Town, make_town
 from tests.cloud_rig import EPOCH
 
-UID, OTHER = "04a1b2c3d4e5f6", "04a1b2c3d4e5f7"
+UID, OTHER = "04A1B2C3D4E5F6", "04A1B2C3D4E5F7"
 
 
 @pytest.fixture
@@ -95,6 +95,7 @@ def test_the_same_again_and_a_second_card_for_one_capture_change_nothing(town: T
 
 def test_a_card_that_is_enrolled_already_is_named_and_stays_what_it_is(town: Town) -> None:
     town.post("cards", {"uid": UID, "assurance": "mutual"})
+    town.patch("cards/1", {"state": "ready", "written": True})
     town.patch("cards/1", {"state": "lost"})
     capture = asked(town)
     bring(town, (capture, UID))

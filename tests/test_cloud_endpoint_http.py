@@ -225,6 +225,21 @@ def test_every_word_of_the_page_stands_in_both_languages() -> None:
     assert used <= names(english)
 
 
+def test_the_page_that_blocks_a_card_is_there_and_says_everything_in_both_languages(client: Client) -> None:
+    page = client.get("/carte")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    script = (PAGES / "block.js").read_text()
+    halves = script.split("\n};")[0].split("  en: {")
+    french, english = (set(re.findall(r'(?:^|[,{]\s+|\n\s+)(\w+): ["(]', half)) - {"fr"} for half in halves)
+    assert french == english
+    wanted = set(re.findall(r'data-word="(\w+)"', page.text)) | set(re.findall(r"words\.(\w+)", script))
+    assert wanted <= french
+    assert len(wanted) > 10
+    for used in re.findall(r'(?:src|href)="(/pages/[^"]+)"', page.text):
+        assert client.get(used).status_code == 200, used
+
+
 def test_init_makes_keys_for_the_owner_alone_and_never_over_others(tmp_path: Path, capsys: Any) -> None:
     folder = tmp_path / "cloud"
     assert main(["init", str(folder)]) == 0

@@ -15,6 +15,8 @@ from cloud_sync.documents import decode_command
 from cloud_sync.wire import Topic
 from hw import desk
 from hw.desfire import APPLICATION, NotProven, prove
+from hw.desk_cloud import DeskError
+from hw.paper import NO_BREAK, POINT_MM, width_mm
 from onboard.core.records import CardCaptured
 from sim.desfire import DesfireCard
 from sim.pn532 import Pn532OnPty
@@ -30,10 +32,10 @@ def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
         def ask(_base: str, method: str, path: str, body: Any) -> Any:
             answer = made.client.ask(method, f"/api/v1/{path}", **({"json": body} if body is not None else {}))
             if answer.is_error:
-                raise desk.DeskError(f"the endpoint refuses: {answer.text}")
+                raise DeskError(f"the endpoint refuses: {answer.text}")
             return answer.json()
 
-        monkeypatch.setattr(desk, "_ask", ask)
+        monkeypatch.setattr(desk, "ask", ask)
         yield made
 
 
@@ -64,8 +66,11 @@ def test_a_new_card_is_enrolled_and_proves_itself_with_the_key_of_each_car(
         prove(card.apdu, slot, town.cloud.authority.card_key(UID, slot))
     assert do(None, "list") == 0
     assert re.search(r"1  ready .* proves itself", capsys.readouterr().out)
+    assert do(reader, "enrol") == 0
+    assert "card 1: 04782E21801D80, proves itself" in capsys.readouterr().out, "a damaged one is written again"
+    do(None, "lend", "1", "--to", "M. Roux")
     assert do(reader, "enrol") == 1
-    assert "already" in capsys.readouterr().err
+    assert "this is card 1 already (the commune's, lent)" in capsys.readouterr().err
 
 
 def test_a_card_taken_away_too_early_is_enrolled_again_to_its_end(
@@ -112,14 +117,14 @@ def test_what_cannot_be_enrolled_is_refused_with_its_reason(
     assert do(reader, *words) == 1
     assert why in capsys.readouterr().err
     assert do(None, "list") == 0
-    assert capsys.readouterr().out == ""
+    assert len(capsys.readouterr().out.splitlines()) == 1, "nothing under its heading"
 
 
 @pytest.mark.usefixtures("town")
 def test_what_a_card_is_can_be_read(reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]) -> None:
     reader.present("deadbeef")
     assert do(reader, "read") == 0
-    assert "DEADBEEF\nproof    none" in capsys.readouterr().out
+    assert "DEADBEEF\ncommune  not enrolled\nproof    none" in capsys.readouterr().out
     reader.remove()
     card = DesfireCard(UID)
     reader.present_chip(card)
@@ -127,7 +132,9 @@ def test_what_a_card_is_can_be_read(reader: Pn532OnPty, capsys: pytest.CaptureFi
     assert "no keys of ours yet" in capsys.readouterr().out
     assert do(reader, "enrol") == 0
     assert do(reader, "read") == 0
-    assert "it holds the commune's keys" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "commune  card 1, ready" in said
+    assert "it holds the commune's keys" in said
     with pytest.raises(NotProven):
         prove(card.apdu, 1, bytes(16))
 
@@ -139,14 +146,94 @@ def test_a_card_is_lent_found_again_and_lost(
     do(reader, "enrol")
     town.link.connected = False
     assert do(None, "lend", "1", "--to", "M. Roux") == 0
-    code = re.search(r"slip that goes with it: (\d{8})\n", capsys.readouterr().out)
+    code = re.search(r"by amibox card block: (\d{4} \d{4})\n", capsys.readouterr().out)
     assert code is not None
-    town.post("cards/1/block", {"code": code[1]}, 200)
+    assert do(None, "lend", "1", "--to", "Mme Le Goff") == 1
+    assert "is lent to M. Roux: take it back first" in capsys.readouterr().err
+    assert do(None, "block", "1", "--code", "0000 0000") == 1
+    assert "does not belong to this card" in capsys.readouterr().err
+    assert do(None, "block", "1", "--code", code[1]) == 0
+    assert "ami-1: hears of it when it has network" in capsys.readouterr().out
+    assert do(None, "lend", "1", "--to", "Mme Le Goff") == 1
+    assert "is blocked: take it back first" in capsys.readouterr().err
+    assert do(None, "list") == 0
+    assert re.search(r"1  blocked .* M. Roux\n", capsys.readouterr().out)
     assert do(None, "return", "1") == 0
+    assert "ami-1: hears of it when it has network" in capsys.readouterr().out
     assert do(None, "revoke", "1") == 0
     assert "ami-1: hears of it when it has network" in capsys.readouterr().out
     assert do(None, "revoke", "2") == 1
     assert "no card 2" in capsys.readouterr().err
+
+
+def test_a_card_that_is_given_back_opens_no_booking_for_whoever_has_it_next(
+    town: Town, reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader.present_chip(DesfireCard(UID))
+    do(reader, "enrol")
+    do(None, "lend", "1", "--to", "M. Roux")
+    town.book(cards=[{"card": 1}])
+
+    def opens() -> int:
+        return len(town.listed.reservations[0].cards)
+
+    assert opens() == 1
+    assert do(None, "return", "1") == 0
+    assert "1 bookings named it" in capsys.readouterr().out
+    assert opens() == 0
+    do(None, "lend", "1", "--to", "Mme Le Goff")
+    assert opens() == 0
+
+
+def test_the_slip_has_the_code_and_where_it_blocks(town: Town, reader: Pn532OnPty, tmp_path: Path) -> None:
+    assert town.link.connected
+    reader.present_chip(DesfireCard(UID))
+    do(reader, "enrol")
+    file = tmp_path / "new" / "slip.svg"
+    words = ["lend", "1", "--to", "M. Roux", "--slip", str(file)]
+    assert do(None, *words) == 1, "whom to call is wanted"
+    assert do(None, *words, "--phone", "02 99 00 00 00", "--page", "https://ami.example/carte") == 0
+    told = plain(file.read_text())
+    assert told[0] == "Votre carte AMI n° 1"
+    code = next(text for text in told if re.fullmatch(r"\d{4} \d{4}", text))
+    assert "https://ami.example/carte" in told
+    assert "ou appelez : 02 99 00 00 00" in told
+    assert min(sizes_pt(file.read_text())) >= 14
+    town.post("cards/1/block", {"code": code}, 200)
+
+
+@pytest.mark.usefixtures("town")
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("1002701960", "may be a decimal number"),
+        ("12345678", "may be a decimal number"),
+        ("88 04 C4 3B", "88 stands before its first three bytes"),
+        ("4A1B2C3D4E5F6", "no fewer for zeros in front"),
+        ("04A1B2C3D4E5", "has 12 digits"),
+        ("Mme Le Goff", "is no card number"),
+        ("", "is no card number"),
+        ("08A1B2C3", "another number each time"),
+        ("AFA1B2C3", "more than once"),
+    ],
+)
+def test_a_number_that_a_keyboard_reader_spoiled_is_refused_with_its_explanation(
+    capsys: pytest.CaptureFixture[str], typed: str, why: str
+) -> None:
+    assert do(None, "enrol", "--own", "--uid", typed) == 1
+    assert why in capsys.readouterr().err
+    do(None, "list")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("town")
+def test_a_number_typed_as_on_air_is_enrolled_however_it_is_grouped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert do(None, "enrol", "--own", "--uid", "04:a1:b2:c3:d4:e5:f6") == 0
+    said = capsys.readouterr().out
+    assert "card 1: 04A1B2C3D4E5F6, shows its number only" in said
+    assert "uid_cards = true" in said
+    assert do(None, "enrol", "--uid", "04A1B2C3D4E5F7") == 1
+    assert "--uid goes with --own" in capsys.readouterr().err
 
 
 def test_a_residents_own_card_is_captured_at_a_car_and_lent(
@@ -208,14 +295,36 @@ def command_sent(town: Town) -> bytes:
     return decode_command(sent[-1], town.cloud.authority.key_set, "ami-1").command_id
 
 
-def test_the_label_says_what_the_card_is_and_whom_to_call(tmp_path: Path) -> None:
-    file = tmp_path / "label.svg"
-    assert do(None, "print-label", "12", "--phone", "02 99 <00> 00", "--out", str(file)) == 0
-    drawn = ET.fromstring(file.read_text())  # noqa: S314 - our own file
-    texts = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts == ["AMI carte 12", "Perdue ? Appelez", "02 99 <00> 00"]
-    sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)"', file.read_text())]
-    assert min(sizes) >= 14 * 25.4 / 72, "14 points, in millimetres"
+@pytest.mark.usefixtures("town")
+@pytest.mark.parametrize("number", [1, 12, 123])
+def test_the_label_says_what_the_card_is_and_whom_to_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    for enrolled in range(number):
+        do(None, "enrol", "--own", "--uid", f"04A1B2C3D4{enrolled:04X}")
+    file = tmp_path / "new" / "label.svg"
+    words = ["print-label", str(number), "--out", str(file), "--phone"]
+    assert do(None, *words, "02 99 <00> 00") == 0
+    assert plain(file.read_text()) == [f"AMI carte {number}", "Perdue ? Appelez", "02 99 <00> 00"]
+    assert min(sizes_pt(file.read_text())) >= 14
+    for text, size_pt in zip(plain(file.read_text()), sizes_pt(file.read_text()), strict=True):
+        assert width_mm(text, size_pt, bold=not text.startswith("Perdue")) <= 48.5, text
+    assert do(None, *words, "mairie d'Hédé-Bazouges 02 99 00 00 00") == 1
+    assert "too long" in capsys.readouterr().err
+    assert do(None, "print-label", "999", "--phone", "02", "--out", str(file)) == 1
+    assert "there is no card 999" in capsys.readouterr().err
+    assert do(None, "print-label", "1", "--phone", "02", "--out", str(tmp_path / "label.pdf")) == 1
+    assert "SVG" in capsys.readouterr().err
+
+
+def plain(drawing: str) -> list[str]:
+    """Return the lines of a drawing, with ordinary spaces."""
+    drawn = ET.fromstring(drawing)  # noqa: S314 - our own file
+    return [(each.text or "").replace(NO_BREAK, " ") for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def sizes_pt(drawing: str) -> list[float]:
+    return [round(float(size) / POINT_MM, 1) for size in re.findall(r'font-size="([\d.]+)"', drawing)]
 
 
 def test_without_a_reader_or_an_endpoint_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,5 +333,7 @@ def test_without_a_reader_or_an_endpoint_it_says_what_to_do(capsys: pytest.Captu
     assert desk.run(parser.parse_args(["read", "--reader", "/dev/nobody"])) == 1
     assert "/dev/nobody" in capsys.readouterr().err
     assert desk.run(parser.parse_args(["list", "--cloud", "http://127.0.0.1:9"])) == 1
-    assert "can't be reached" in capsys.readouterr().err
+    assert "start the endpoint" in capsys.readouterr().err
+    assert desk.run(parser.parse_args(["read", "--reader", ""])) == 1
+    assert "needs a port" in capsys.readouterr().err
     assert desk.run(parser.parse_args(["list", "--cloud", "file:///etc"])) == 1

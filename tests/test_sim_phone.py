@@ -8,10 +8,11 @@ import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cloud_sync.documents import BoxSigner
+from cloud_sync.documents import BoxSigner, radio_name
 from cloud_sync.documents.answers import words
 from cloud_sync.documents.conversation import Answer, Op
 from cloud_sync.endpoint.models_phone import DOCUMENTS_MAX
@@ -19,8 +20,9 @@ from onboard.core.commands import Action
 from sim import phone_cli
 from sim.phone import GattError
 from sim.phone_call import Call
-from sim.phone_cloud import CloudError
+from sim.phone_cloud import CloudError, HttpCloud
 from sim.phone_wallet import Bag, BagError, Wallet
+from tests.cloud_http_rig import make_town
 from tests.document_rig import CAR
 from tests.phone_rig import BOOKING, PhoneRig, listed_document, play, wallet
 
@@ -125,6 +127,26 @@ def test_the_command_makes_a_key_once_and_says_what_is_missing(
     assert phone_cli.main(["key", "--pass", str(tmp_path / "nowhere" / "anna.json")]) == 2
     assert "there is no folder" in capsys.readouterr().err
     assert BoxSigner.from_bytes(Wallet.load(tmp_path / "anna.json").key.to_bytes()).public.hex() == first
+
+
+def test_a_member_of_staff_learns_a_cars_name_and_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, staff = tmp_path / "tech.json", "5a" * 16
+    with make_town(tmp_path) as town:
+
+        def ask(_cloud: HttpCloud, path: str, body: dict[str, Any] | None) -> Any:
+            assert body is None
+            return town.client.get(f"/api/v1/{path}").json()
+
+        monkeypatch.setattr(HttpCloud, "_ask", ask)
+        assert phone_cli.main(["key", "--pass", str(file)]) == 0
+        words = ["staff", staff, "--vehicle", "ami-1", "--pass", str(file), "--cloud", "http://localhost:8080"]
+        assert phone_cli.main(words) == 0
+        box = town.box.given.agreement.public
+    assert f"on the radio it is {radio_name(box)}" in capsys.readouterr().out
+    held = Wallet.load(file)
+    assert (held.vehicle, held.box, held.booking.hex(), held.grant) == ("ami-1", box, staff, b"")
 
 
 class Hangs:

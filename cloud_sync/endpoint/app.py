@@ -21,7 +21,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from cloud_sync.documents import Refused
+from cloud_sync.documents import Refused, radio_name
 from cloud_sync.endpoint import lists, tables, views
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.cards import Cards, card_values
@@ -43,6 +43,7 @@ from cloud_sync.endpoint.models import (
     Vehicle,
     VehicleId,
 )
+from cloud_sync.endpoint.models_phone import Radio
 from cloud_sync.endpoint.store import Store
 
 PAGES = Path(__file__).parent / "pages"
@@ -197,6 +198,16 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
     @app.get("/", include_in_schema=False)
     def get_page() -> FileResponse:
         return FileResponse(PAGES / "index.html", media_type="text/html; charset=utf-8")
+
+    @app.get("/carte", include_in_schema=False)
+    def get_block_page() -> FileResponse:
+        return FileResponse(PAGES / "block.html", media_type="text/html; charset=utf-8")
+
+    @app.get("/api/v1/vehicles/{vehicle}/radio")
+    def get_radio(vehicle: VehicleId) -> Radio:
+        box = known(vehicle)
+        name = radio_name(box.agreement_public)
+        return Radio(vehicle=vehicle, name=name, box=box.agreement_public.hex())
 
     # A log-in goes before each of these as a dependency: the town hall's people here, the drivers there.
     issuer = lists.Issuer(authority, link, horizon_days)

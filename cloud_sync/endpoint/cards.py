@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, HTTPException, Path
@@ -19,7 +21,7 @@ from cloud_sync.endpoint import capture, commands, lists, tables
 from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.link import Link
 from cloud_sync.endpoint.messages import ListRow
-from cloud_sync.endpoint.models import CardIn, VehicleId
+from cloud_sync.endpoint.models import CardIn, CardUid, VehicleId
 from cloud_sync.endpoint.models_card import (
     CARDS_MAX,
     Capture,
@@ -29,11 +31,12 @@ from cloud_sync.endpoint.models_card import (
     CardChange,
     CardChanged,
     CardKeys,
+    CardNumber,
     CardWanted,
     SlotMade,
 )
 from cloud_sync.endpoint.store import Store
-from onboard.core.cards import CAPTURE_S
+from onboard.core.cards import CAPTURE_S, shown_number
 from onboard.core.events import Intent
 from onboard.core.grants import Assurance
 
@@ -74,11 +77,14 @@ class Cards:
         routes.add_api_route("/cards/{number}/block", self.post_block, methods=["POST"])
         return routes
 
-    def get_cards(self) -> list[Card]:
-        """List the cards, the newest change first."""
+    def get_cards(self, uid: CardUid | None = None) -> list[Card]:
+        """List the cards, by number; or the one that shows this number on air."""
         table = tables.cards
+        wanted = select(table).order_by(table.c.number).limit(CARDS_MAX)
+        if uid is not None:
+            wanted = wanted.where(table.c.uid == bytes.fromhex(uid))
         with self._store.read() as db:
-            rows = db.execute(select(table).order_by(table.c.changed_s.desc(), table.c.number).limit(CARDS_MAX))
+            rows = db.execute(wanted)
             return [
                 Card(
                     number=row.number,
@@ -91,29 +97,36 @@ class Cards:
             ]
 
     def post_card(self, wanted: CardWanted) -> CardKeys:
-        """Enrol a card, or tell again what is to be written on one that is still ``new``."""
+        """Enrol a card. One of the commune's that nobody has is told its keys again: it may not have them all."""
         table, uid = tables.cards, bytes.fromhex(wanted.uid)
         mutual = wanted.assurance == "mutual"
         with self._store.write() as db:
             row = db.execute(select(table).where(table.c.uid == uid)).one_or_none()
-            if row is not None and (row.state, row.assurance) != ("new", wanted.assurance):
-                raise HTTPException(409, f"this is card {row.number} ({row.assurance}, {row.state}) already")
+            if row is not None and (row.assurance != wanted.assurance or row.state not in ("new", "ready")):
+                raise HTTPException(409, f"this is card {row.number} already ({said(row)}); nothing was changed")
             if row is None:
                 row = capture.new_card(db, uid, wanted.assurance, int(self._now()))
             keys = [self._key(uid, slot).hex() for slot in range(SLOT_MAX + 1)] if mutual else []
         return CardKeys(number=row.number, uid=wanted.uid, keys=keys)
 
-    def patch_card(self, number: int, change: CardChange) -> CardChanged:
-        """Lend a card, take it back, or call it lost. A lent one has a new code that blocks it."""
+    def patch_card(self, number: CardNumber, change: CardChange) -> CardChanged:
+        """Lend a card, take it back, or call it lost. A lent one has a new code that blocks it.
+
+        One that is given back opens none of the bookings it was named in: whoever has it next shall not.
+        """
         with self._store.write() as db:
             row = _known(db, number)
-            if (row.state, change.state) == ("new", "lent"):
-                raise HTTPException(409, f"card {number} has no keys yet: write them first; nothing was changed")
+            why_not = _why_not(row, change)
+            if why_not:
+                raise HTTPException(409, f"card {number} {why_not}; nothing was changed")
             code = "".join(secrets.choice("0123456789") for _ in range(CODE_DIGITS)) if change.state == "lent" else None
-            issued = self._set(db, row, change.state, change.holder, code)
-        return self._changed(number, change.state, code, issued)
+            holder = row.holder if change.state == "lost" else change.holder
+            back = change.state == "ready" and row.state not in ("new", "ready")
+            freed = _free_bookings(db, number, int(self._now())) if back else {}
+            issued = self._set(db, row, change.state, holder, code, freed)
+        return self._changed(number, change.state, code, issued, len(freed))
 
-    def post_block(self, number: int, block: CardBlock) -> CardChanged:
+    def post_block(self, number: CardNumber, block: CardBlock) -> CardChanged:
         """Block a card by the code on its slip."""
         table, now_s = tables.cards, int(self._now())
         with self._store.write() as db:
@@ -149,7 +162,7 @@ class Cards:
             row = capture.found(db, bytes.fromhex(identity))
         if row is None:
             raise HTTPException(404, "nobody asked for this")
-        uid = row.uid.hex() if row.uid is not None else None
+        uid = shown_number(row.uid) if row.uid is not None else None
         return Capture(vehicle=row.vehicle, number=row.card, uid=uid, new=row.new)
 
     def post_slot(self, vehicle: str) -> SlotMade:
@@ -165,24 +178,69 @@ class Cards:
             issued = self._issuer.issue(db, (box,), now_s)
         return SlotMade(vehicle=vehicle, slot=slot, lists=self._issuer.made(issued))
 
-    def _set(self, db: Connection, row: Row[Any], state: str, holder: str, code: str | None) -> list[ListRow]:
+    def _set(
+        self,
+        db: Connection,
+        row: Row[Any],
+        state: str,
+        holder: str,
+        code: str | None,
+        freed: Mapping[bytes, str] = MappingProxyType({}),
+    ) -> list[ListRow]:
         table, now_s = tables.cards, int(self._now())
         values = {"state": state, "holder": holder, "changed_s": now_s, "code_tries": 0}
         if state != "blocked":
             values["code_digest"] = _digest(row.number, code) if code is not None else None
         db.execute(update(table).where(table.c.number == row.number).values(values))
+        boxes = self._store.boxes()
         if (row.state in OPENS) == (state in OPENS):
-            return []
-        return self._issuer.issue(db, self._store.boxes(), now_s)
+            boxes = tuple(box for box in boxes if box.vehicle in freed.values())
+        return self._issuer.issue(db, boxes, now_s) if boxes else []
 
-    def _changed(self, number: int, state: Any, code: str | None, issued: Sequence[ListRow]) -> CardChanged:
-        return CardChanged(number=number, state=state, block_code=code, lists=self._issuer.made(issued))
+    def _changed(
+        self, number: int, state: Any, code: str | None, issued: Sequence[ListRow], bookings: int = 0
+    ) -> CardChanged:
+        made = self._issuer.made(issued)
+        return CardChanged(number=number, state=state, block_code=code, bookings=bookings, lists=made)
 
     def _key(self, uid: bytes, slot: int) -> bytes:
         try:
             return self._authority.card_key(uid, slot)
         except AuthorityError as error:
             raise HTTPException(409, f"{error}; nothing was changed") from error
+
+
+def said(row: Row[Any]) -> str:
+    """Return in words what a card is."""
+    sort = "the commune's" if row.assurance == Assurance.MUTUAL else "by its number only"
+    return f"{sort}, {row.state}"
+
+
+def _why_not(row: Row[Any], change: CardChange) -> str:
+    """Say why a card can't become this; "" if it can."""
+    if row.state == "new" and not (change.state == "ready" and change.written):
+        return "has not all of its keys: enrol it again, on the reader; it opens nothing until then"
+    if change.state == "lent" and row.state == "lent" and row.holder != change.holder:
+        return f"is lent to {row.holder}: take it back first"
+    if change.state == "lent" and row.state not in OPENS:
+        return f"is {row.state}: take it back first, if it has been found"
+    return ""
+
+
+def _free_bookings(db: Connection, number: int, now_s: int) -> dict[bytes, str]:
+    """Take a card out of what is booked and not over; return those bookings and their cars."""
+    table = tables.bookings
+    open_ones = select(table.c.id, table.c.vehicle, table.c.cards).where(
+        table.c.end_s > now_s - lists.KEEP_S, table.c.cancelled_s.is_(None)
+    )
+    freed = {}
+    for row in db.execute(open_ones).all():
+        cards = json.loads(row.cards)
+        left = [card for card in cards if card.get("card") != number]
+        if len(left) < len(cards):
+            db.execute(update(table).where(table.c.id == row.id).values(cards=json.dumps(left)))
+            freed[row.id] = row.vehicle
+    return freed
 
 
 def slot_of(db: Connection, vehicle: str) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from onboard.core.cards import number_fault
+from onboard.core.cards import number_fault, shown_number, typed_number
 from onboard.core.grants import BookingKind
 
 VehicleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -140,6 +140,15 @@ class StationInfo(Strict):
     longitude: Annotated[float, Field(ge=-180, le=180)]
 
 
+def card_uid(text: str) -> str:
+    """Check a card's number that a program sends; return it as people compare it. ValueError."""
+    return shown_number(typed_number(text, surely_hexadecimal=True))
+
+
+CardUid = Annotated[str, StringConstraints(max_length=60), AfterValidator(card_uid)]
+"""Upper-case hexadecimal, as on air."""
+
+
 class CardIn(Strict):
     """A card that may use a booking: one of the commune's (``card``, its printed number), or a number on air.
 
@@ -147,7 +156,7 @@ class CardIn(Strict):
     """
 
     card: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    uid: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{8}|[0-9a-f]{14}|[0-9a-f]{20})$")] | None = None
+    uid: CardUid | None = None
     ref: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
 
     @model_validator(mode="after")

@@ -1,19 +1,26 @@
-"""What the town hall says of its cards over HTTP, and the answers. ``uid``: lower-case hexadecimal, as on air."""
+"""What the town hall says of its cards over HTTP, and the answers. ``uid``: as on air."""
 
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from cloud_sync.endpoint.models import ListMade, Strict
+from cloud_sync.endpoint.models import CardUid, ListMade, Strict
 from onboard.core.cards import number_fault
 
 CARDS_MAX: Final = 500
 
-Uid = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{8}|[0-9a-f]{14}|[0-9a-f]{20})$")]
 CardNumber = Annotated[int, Field(ge=1, lt=2**31)]
-Code = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}$")]
+Code = Annotated[
+    str,
+    StringConstraints(max_length=40),
+    AfterValidator(lambda text: "".join(text.split())),
+    StringConstraints(pattern=r"^[0-9]{8}$"),
+]
+"""Eight digits; people write them in groups."""
+Holder = Annotated[str, StringConstraints(max_length=80, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""A name on one line."""
 
 State = Literal["new", "ready", "lent", "lost", "blocked"]
 """``new``: its keys are not written yet. ``ready``: at the town hall. The last two open nothing."""
@@ -22,7 +29,7 @@ State = Literal["new", "ready", "lent", "lost", "blocked"]
 class CardWanted(Strict):
     """A card to enrol: the commune's (``mutual``: it gets keys), or a resident's own (``uid``: a number only)."""
 
-    uid: Uid
+    uid: CardUid
     assurance: Literal["mutual", "uid"]
 
     @model_validator(mode="after")
@@ -40,15 +47,19 @@ class CardKeys(Strict):
     """An enrolled card. ``keys``: what is to be written on it, key 0 first; empty for one that shows a number only."""
 
     number: CardNumber
-    uid: Uid
+    uid: CardUid
     keys: list[str]
 
 
 class CardChange(Strict):
-    """A card's new state. ``holder``: whom it is lent to, as the town hall calls them; nobody else is told."""
+    """A card's new state. ``holder``: whom it is lent to, as the town hall calls them; nobody else is told.
+
+    ``written``: its keys are on it, which a ``new`` one needs before anything else.
+    """
 
     state: Literal["ready", "lent", "lost"]
-    holder: Annotated[str, StringConstraints(max_length=80)] = ""
+    holder: Holder = ""
+    written: bool = False
 
     @model_validator(mode="after")
     def to_whom(self) -> Self:
@@ -59,7 +70,7 @@ class CardChange(Strict):
 
 
 class Card(Strict):
-    """A card as it stands. Its number on air is not told again."""
+    """A card as it stands. Its number on air is not told again. ``holder``: who has it, or had it when it was lost."""
 
     number: CardNumber
     assurance: str
@@ -69,11 +80,15 @@ class Card(Strict):
 
 
 class CardChanged(Strict):
-    """What became of a card: its state, the lists that say so, and, where it was lent, the code that blocks it."""
+    """What became of a card: its state, the lists that say so, and, where it was lent, the code that blocks it.
+
+    ``bookings``: how many it does not open any more, for it was given back.
+    """
 
     number: CardNumber
     state: State
     block_code: str | None
+    bookings: int
     lists: list[ListMade]
 
 
@@ -103,5 +118,5 @@ class Capture(Strict):
 
     vehicle: str
     number: CardNumber | None
-    uid: Uid | None
+    uid: CardUid | None
     new: bool | None

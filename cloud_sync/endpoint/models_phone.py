@@ -81,3 +81,11 @@ class Delivered(Strict):
 
     results: list[str]
     documents: list[str]
+
+
+class Radio(Strict):
+    """What a phone must know of a car to talk to it: its name on the radio, and its box's key (hexadecimal)."""
+
+    vehicle: str
+    name: str
+    box: str
