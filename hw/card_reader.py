@@ -36,8 +36,6 @@ BACK_OFF_S: Final = (1.0, 10.0)
 BEAT_S: Final = 2.0
 SPEAKS_14443_4: Final = 0x20
 """Bit of SAK."""
-PROOF_MAX_S: Final = 0.6
-"""A proof takes some 100 ms (three short commands at 115,200 Bd)."""
 LEFT_EARLY: Final = "left_early"
 TOO_SLOW: Final = "too_slow"
 
@@ -49,6 +47,9 @@ class CardReaderSettings:
     port: str
     baud_rate: int = 115200
     poll_interval_s: float = 0.25
+    proof_max_s: float = 0.35
+    """A proof that took longer may have come from far away. It takes some 100 ms (three short commands; an estimate:
+    measure it with the commune's cards, and come near it)."""
 
     def __post_init__(self) -> None:
         if not self.port:
@@ -57,6 +58,8 @@ class CardReaderSettings:
             raise ValueError(f"a PN532 speaks 9600 to 1288000 Bd, not {self.baud_rate}")
         if not 0.05 <= self.poll_interval_s <= 1.0:
             raise ValueError(f"poll_interval_s must be 0.05 to 1.0, not {self.poll_interval_s}")
+        if not 0.05 <= self.proof_max_s <= 2.0:
+            raise ValueError(f"proof_max_s must be 0.05 to 2.0, not {self.proof_max_s}")
 
 
 class CardLink(Protocol):
@@ -107,12 +110,26 @@ def serial_port(settings: CardReaderSettings) -> Transport:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Book:
+    """What the reader asks its box, from any thread.
+
+    ``key`` returns the slot and the key that the card with this reference must prove; None for one whose number is
+    enough, or that nobody here knows. ``capturing`` tells whether an unknown card's number is waited for: only then
+    does one leave this module, in ``CardCredential.uid``. ``noticed`` hears that a card is about to prove itself.
+    """
+
+    key: Callable[[bytes], tuple[int, bytes] | None] = lambda _ref: None
+    capturing: Callable[[], bool] = lambda: False
+    noticed: Callable[[], None] = lambda: None
+
+
+ALONE: Final = Book()
+"""Nobody is known."""
+
+
 class CardReader:
     """The worker. ``box_key`` keys the card references (at least 16 bytes, else ValueError).
-
-    ``keys`` returns, from any thread, the slot and the key that the card with this reference must prove; None for one
-    whose number is enough, or that nobody here knows. ``capturing`` tells, from any thread, whether an unknown card's
-    number is waited for: only then does one leave this module, in ``CardCredential.uid``.
 
     ``resets`` are named cures by wire (``hw.card_resets``), the gentlest first; without one, the last cure is to open
     the port anew. ``link`` is the reader; by default a PN532 on ``settings.port``.
@@ -132,8 +149,7 @@ class CardReader:
         box_key: bytes,
         resets: Sequence[tuple[str, Callable[[], None]]] = (),
         link: CardLink | None = None,
-        keys: Callable[[bytes], tuple[int, bytes] | None] = lambda _ref: None,
-        capturing: Callable[[], bool] = lambda: False,
+        book: Book = ALONE,
     ) -> None:
         if len(box_key) < KEY_BYTES_MIN:
             raise ValueError(f"the box key has {len(box_key)} bytes; card references need {KEY_BYTES_MIN} or more")
@@ -142,8 +158,7 @@ class CardReader:
         self._box_key = box_key
         self._resets = resets
         self._link: CardLink = Pn532(lambda: serial_port(settings)) if link is None else link
-        self._keys = keys
-        self._capturing = capturing
+        self._book = book
         self.counts = self._link.counts
         self._taps = TapFilter(self.counts)
 
@@ -184,7 +199,14 @@ class CardReader:
         targets = self._link.poll()
         seen = self._taps.polled(targets, self._clock.boot_s())
         if isinstance(seen, Tap):
-            life.emit(self._heard(seen.uid, targets[0]))
+            try:
+                life.emit(self._heard(seen.uid, targets[0]))
+            except AdapterError:
+                # Whoever stands there must not wait for an answer that was lost on the way.
+                self.counts[LEFT_EARLY] += 1
+                self._taps.forget(seen.uid)
+                life.emit(CardsRefused(LEFT_EARLY))
+                raise
         elif seen is not None:
             life.emit(CardsRefused(seen.reason))
         self._link.rest()
@@ -196,20 +218,21 @@ class CardReader:
         Proof that took too long is none: it may have come from a card far away. (A fast relay is not excluded.)
         """
         ref, asked_s = card_ref(self._box_key, uid), self._clock.boot_s()
-        wanted, assurance = self._keys(ref), Assurance.UID
+        wanted, assurance = self._book.key(ref), Assurance.UID
         if wanted is not None:
+            self._book.noticed()  # a proof takes its time, and people want to see that something happens
             try:
                 proven = bool(target.sak & SPEAKS_14443_4) and self._proves(*wanted)
             except CardGone:
                 self.counts[LEFT_EARLY] += 1
                 self._taps.forget(uid)
                 return CardsRefused(LEFT_EARLY)
-            if self._clock.boot_s() - asked_s > PROOF_MAX_S:
+            if self._clock.boot_s() - asked_s > self._settings.proof_max_s:
                 self.counts[TOO_SLOW] += 1
                 return CardsRefused(TOO_SLOW)
             self.counts["proven" if proven else "not_proven"] += 1
             assurance = Assurance.MUTUAL if proven else Assurance.UID
-        number = uid if wanted is None and self._capturing() else b""
+        number = uid if wanted is None and self._book.capturing() else b""
         return AccessRequested(CardCredential(ref, assurance, number), Intent.TAP, asked_s=asked_s)
 
     def _proves(self, slot: int, key: bytes) -> bool:

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from hw.card_reader import CardLink, CardReaderSettings, serial_port
+from hw.card_link import link_of
+from hw.card_reader import CardLink, CardReaderSettings
 from hw.desfire import NotProven, personalise, prove
 from hw.desk_cloud import DeskError, ask
 from hw.desk_paper import label, slip
-from hw.pcsc import Pcsc
-from hw.pn532 import Pn532
 from hw.taps import CardGone, Target
 from hw.worker import AdapterError
-from onboard.core.cards import number_fault, shown_number, typed_number
+from onboard.core.cards import CAPTURE_S, number_fault, shown_number, typed_number
 
 HELP: Final = "at the town hall's desk: enrol a card, read one, lend it, block it, print its label"
 DESCRIPTION: Final = """The town hall's desk. With a card on the reader:
@@ -45,8 +44,8 @@ EPILOG: Final = "exit codes: 0 done; 1 refused, or no card, reader or endpoint; 
 LOOK_EVERY_S: Final = 0.2
 ASK_EVERY_S: Final = 1.0
 BLOCK_PAGE: Final = "the endpoint's page /carte"
-LATE_S: Final = 10.0
-"""What a card that came at the last moment may still take to be told here."""
+LATE_S: Final = 45.0
+"""What the question may take to its car, and a card that came at the last moment to be told here."""
 SPEAKS_14443_4: Final = 0x20
 FAULTS: Final = {
     "random_uid": "it shows another number each time (a phone, a bank card): it can't stand for a person",
@@ -200,7 +199,7 @@ def _enrolled(number: int, uid: bytes, *, own: bool) -> None:
 def _capture(args: argparse.Namespace) -> None:
     asked = ask(args.cloud, "POST", f"vehicles/{quote(args.vehicle, safe='')}/captures", {})
     _say(f"{args.vehicle} is asked: when it beeps, hold the card to its windscreen, within two minutes")
-    card = _captured(args.cloud, asked["id"], float(asked["until_s"]) + LATE_S)
+    card = _captured(args.cloud, asked["id"])
     if not card["new"]:
         raise DeskError(f"this is card {card['number']} already (amibox card list); nothing was changed")
     number = card["number"]
@@ -210,12 +209,13 @@ def _capture(args: argparse.Namespace) -> None:
         _lend(argparse.Namespace(**lent, phone=args.phone, page=args.page))
 
 
-def _captured(cloud: str, capture: str, until_s: float) -> dict[str, Any]:
+def _captured(cloud: str, capture: str) -> dict[str, Any]:
+    give_up_s = time.monotonic() + CAPTURE_S + LATE_S
     while True:
         card: dict[str, Any] = ask(cloud, "GET", f"captures/{capture}", None)
         if card["number"] is not None:
             return card
-        if time.time() > until_s:
+        if time.monotonic() > give_up_s:
             raise DeskError(
                 "no card came. Did the car beep? If not, it is away, or takes no such cards (uid_cards). "
                 "If a card was held to it all the same, it comes when the car is connected: amibox card list"
@@ -329,14 +329,10 @@ def _card(args: argparse.Namespace) -> Iterator[tuple[CardLink, Target]]:
 
 
 def _link(reader: str) -> CardLink:
-    kind, _, name = reader.partition(":")
-    if kind == "pcsc":
-        return Pcsc(name)
     try:
-        settings = CardReaderSettings(reader)
+        return link_of(CardReaderSettings(reader))
     except ValueError as error:
         raise DeskError(f"--reader: {error}") from error
-    return Pn532(lambda: serial_port(settings))
 
 
 def _one_card(link: CardLink, wait_s: float) -> Target:

@@ -182,7 +182,7 @@ class Door:
         self._interlock = interlock
         self._factory = pin_factory
         self._asked: deque[tuple[float, Actuate]] = deque()
-        self._shown: deque[tuple[float, Pattern]] = deque(maxlen=1)
+        self._shown: deque[tuple[float, Pattern | None]] = deque(maxlen=1)
         self._wake = Flag()
         self._life: Life | None = None
         self._outputs: dict[str, Any] = {}
@@ -208,6 +208,11 @@ class Door:
     def show(self, pattern: Pattern) -> None:
         """Give an answer by light and sound; it replaces one that is under way."""
         self._shown.append((self._clock.boot_s(), pattern))
+        self._wake.set()
+
+    def notice(self) -> None:
+        """Show by light that somebody is heard; from any thread. The answer replaces it."""
+        self._shown.append((self._clock.boot_s(), None))
         self._wake.set()
 
     def run(self, life: Life) -> None:

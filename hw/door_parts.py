@@ -136,6 +136,8 @@ class Step:
 
 
 DARK: Final = Step(float("inf"), light=False, sound=False)
+NOTICED: Final = (Step(1.0, light=True, sound=False),)
+"""Light alone: somebody's card is being read. The answer follows, and begins with light too."""
 
 
 class Player:
@@ -146,9 +148,9 @@ class Player:
         self._steps: tuple[Step, ...] = ()
         self._started_s = 0.0
 
-    def show(self, pattern: Pattern, now_s: float) -> None:
-        """Begin ``pattern`` at boot time ``now_s``."""
-        self._steps, self._started_s = self._table[pattern], now_s
+    def show(self, pattern: Pattern | None, now_s: float) -> None:
+        """Begin ``pattern`` at boot time ``now_s``; None: ``NOTICED``."""
+        self._steps, self._started_s = NOTICED if pattern is None else self._table[pattern], now_s
 
     def at(self, now_s: float) -> tuple[Step, float]:
         """Return the step in force at ``now_s`` and the boot time at which it ends."""

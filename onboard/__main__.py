@@ -25,7 +25,8 @@ from hw import desk, inspect_can, inspect_nmea
 from hw.ble_server import BleServer, BleSettings
 from hw.can_bus import CanBus, CanSettings
 from hw.can_signals import CarModel
-from hw.card_reader import CardReader, CardReaderSettings
+from hw.card_link import link_of
+from hw.card_reader import Book, CardReader, CardReaderSettings
 from hw.card_resets import reader_resets
 from hw.clock_sources import Clock, SystemClock
 from hw.door import Door, DoorSettings, make_pin_factory
@@ -64,18 +65,20 @@ def build_devices(
         workers.append(CanBus(CanSettings(can.interface, can.channel, can.bitrate), model, clock))
     if config.gps is not None:
         workers.append(Gps(GpsSettings(str(config.gps.port), config.gps.baud_rate), clock, floor_s))
-    card_reader = None
-    if config.card_reader is not None:
-        reader = CardReaderSettings(str(config.card_reader.port), config.card_reader.baud_rate)
-        resets = reader_resets(config.card_reader.reset_pin, config.card_reader.power_pin, pins)
-
-        def card_reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
-            return CardReader(reader, clock, given.card_key, resets, keys=keys, capturing=capturing)
-
     door: Door | NoDoor = NoDoor()
     if config.door is not None and pins is not None:
         door = Door(door_settings(config), clock, interlock, pins)
         workers.append(door)
+    card_reader = None
+    if config.card_reader is not None:
+        wired = config.card_reader
+        reader = CardReaderSettings(str(wired.port), wired.baud_rate, proof_max_s=wired.proof_max_s)
+        resets = reader_resets(wired.reset_pin, wired.power_pin, pins)
+
+        def card_reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
+            book = Book(keys, capturing, door.notice)
+            return CardReader(reader, clock, given.card_key, resets, link_of(reader), book)
+
     radio = None
     if config.bluetooth is not None:
         settings = BleSettings(radio_name(given.agreement.public), config.bluetooth.dbus_address)

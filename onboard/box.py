@@ -59,6 +59,9 @@ class NoDoor:
         """Log the answer that nobody sees."""
         log.info("answer: %s", pattern.value)
 
+    def notice(self) -> None:
+        """Show nothing: there is no light."""
+
 
 @dataclass(frozen=True, slots=True)
 class Devices:

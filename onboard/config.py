@@ -40,6 +40,8 @@ __all__ = [
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 MODELS: Final = Path(__file__).parent.parent / "hw" / "models"
 """Where the cars are. Only the names count here: what is in the folders is the devices' room."""
+PCSC: Final = "pcsc"
+"""As ``hw.card_link`` has it."""
 BCM_PIN_MAX: Final = 27
 """GPIO 0 to 27 are on the 40-pin header of every Raspberry Pi since 2014."""
 
@@ -95,10 +97,12 @@ class GpsConfig:
 
 @dataclass(frozen=True, slots=True)
 class CardReaderConfig:
-    """``[card_reader]``: a PN532 on a serial port. Whether bare card numbers count is ``policy.uid_cards``."""
+    """``[card_reader]``: a PN532 on a serial port, or ``pcsc``. Whether bare numbers count: ``policy.uid_cards``."""
 
     port: Port
     baud_rate: Annotated[int, Meta(ge=9600, le=1_288_000, description="bits a second, 9600 to 1288000")] = 115_200
+    proof_max_s: Annotated[float, Meta(ge=0.05, le=2.0, description="seconds, 0.05 to 2")] = 0.35
+    """A card whose proof takes longer is refused: it may be far away, behind two radios."""
     reset_pin: Pin | None = None
     """GPIO at the chip's RSTPD_N: the cure for a chip that no command wakes."""
     power_pin: Pin | None = None
@@ -308,7 +312,7 @@ def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> 
             wanted.append(("can.channel", Path(channel), "plug the adapter in, or correct the path"))
     if config.gps is not None:
         wanted.append(("gps.port", config.gps.port, "plug the receiver in, correct the path, or take [gps] out"))
-    if config.card_reader is not None:
+    if config.card_reader is not None and not over_pcsc(config.card_reader.port):
         remedy = "plug the reader in, correct the path, or take [card_reader] out"
         wanted.append(("card_reader.port", config.card_reader.port, remedy))
     if config.uplink is not None:
@@ -322,6 +326,11 @@ def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> 
         for key, path, remedy in wanted
         if not path.exists()
     )
+
+
+def over_pcsc(port: Path) -> bool:
+    """Tell whether a card reader's port is none, but a reader over PC/SC."""
+    return port.name.partition(":")[0] == PCSC
 
 
 def _policy_type(name: str, hint: object) -> object:

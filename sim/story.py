@@ -91,6 +91,7 @@ class Story:
     def _book(self) -> None:
         self._screen.heading("A booking")
         now_s = int(self._town.clock.true_wall_s())
+        card = self._town.web.post("cards", {"uid": CARD, "assurance": "uid"})["number"]
         made = self._town.web.post(
             "bookings",
             {
@@ -100,7 +101,7 @@ class Story:
                 "pickup": BAZOUGES.id,
                 "dropoff": HEDE.id,
                 "kind": "one_way",
-                "cards": [{"uid": CARD}],
+                "cards": [{"card": card}],
                 "trace": True,
             },
         )

@@ -143,6 +143,7 @@ class ObedientDoor:
     rig: PhoneRig
     pulses: list[Action] = field(default_factory=list)
     shown: list[Pattern] = field(default_factory=list)
+    noticed: int = 0
     locked: bool = True
     silent: bool = False
     """Nothing comes back of a pulse: the power is cut with it."""
@@ -155,6 +156,10 @@ class ObedientDoor:
         at_s = self.rig.clock.boot_s()
         self.rig.box.reactor.post(ActuationSettled(command.actuation, ActuationOutcome.DONE, "", at_s))
         asyncio.get_running_loop().call_later(0.11, self.report)
+
+    def notice(self) -> None:
+        """Remember that a card was noticed."""
+        self.noticed += 1
 
     def show(self, pattern: Pattern) -> None:
         self.shown.append(pattern)

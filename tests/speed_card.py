@@ -23,7 +23,7 @@ from typing import Any
 from gpiozero.pins.mock import MockFactory
 
 from cloud_sync.documents.card_keys import card_key
-from hw.card_reader import CardReader, CardReaderSettings, Target, card_ref
+from hw.card_reader import Book, CardReader, CardReaderSettings, Target, card_ref
 from hw.desfire import SLOTS, personalise
 from hw.interlock import Interlock
 from onboard.box import CardKeys, Devices
@@ -74,7 +74,7 @@ async def measure(folder: Path) -> Rounds:
     settings = CardReaderSettings(reader.open())
 
     def card_reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
-        worker = TimedReader(settings, rig.clock, KEY, keys=keys, capturing=capturing)
+        worker = TimedReader(settings, rig.clock, KEY, book=Book(keys, capturing, door.notice))
         worker.pty = reader
         return worker
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from cloud_sync.documents import Reason, Refused
 from cloud_sync.documents.card_keys import SLOT_MAX
-from onboard.core.grants import Assurance, CardGrant
+from cloud_sync.endpoint.authority import Authority
+from cloud_sync.endpoint.cards import TRIES_MAX
+from onboard.core.grants import Assurance, CardGrant, ReservationList
 from tests.cloud_http_rig import Town, make_town
 from tests.cloud_rig import NOW_S
 
@@ -158,15 +161,100 @@ def test_a_lost_or_blocked_card_opens_nothing_any_more_not_even_the_rental_it_be
     assert town.listed.reservations[-1].cards[0].ref == ref
 
 
+def test_a_lost_card_is_taken_back_for_longer_than_any_rental_that_it_began(town: Town) -> None:
+    number = enrol(town)
+    lend(town, number)
+    town.book(cards=[{"card": number}])
+    town.patch(f"cards/{number}", {"state": "lost"})
+    [taken] = town.listed.revoked
+    assert taken.until_s >= town.listed.horizon_end_s + 300 * 86_400
+
+
+def test_a_card_named_by_its_number_is_worth_what_it_is_and_must_have_been_let_in(town: Town) -> None:
+    refused = {"vehicle": "ami-1", "start_s": NOW_S, "end_s": NOW_S + 9, "pickup": "bazouges", "cards": [{"uid": UID}]}
+    assert "not enrolled" in town.post("bookings", refused, 422)["detail"]
+    ref = town.cloud.authority.card_ref("ami-1", bytes.fromhex(UID))
+    town.book(cards=[{"ref": ref.hex()}])
+    assert cards_of(town)[0].assurance is Assurance.UID, "nobody knows yet whose it is"
+    number = enrol(town)
+    town.book(start_s=NOW_S + 10, cards=[{"uid": UID.lower()}])
+    grants = [each.cards[0] for each in town.listed.reservations]
+    assert [each.assurance for each in grants] == [Assurance.MUTUAL] * 2, "a copy of its number opens neither"
+    lend(town, number)
+    town.patch(f"cards/{number}", {"state": "lost"})
+    assert [each.cards for each in town.listed.reservations] == [(), ()]
+
+
+def test_a_missing_key_costs_its_cards_and_no_list(town: Town) -> None:
+    number, own = enrol(town), enrol(town, OWN, "uid")
+    town.book(cards=[{"card": number}, {"card": own}])
+    (town.cloud.folder / "keys" / "card-master.key").unlink()
+    town.book(start_s=NOW_S + 10)
+    assert [each.assurance for each in cards_of(town)] == [Assurance.UID]
+    assert "card_key_missing" in {each["kind"] for each in town.client.get("/api/v1/status").json()["alarms"]}
+    town.patch(f"cards/{own}", {"state": "lost"})
+    assert cards_of(town) == ()
+
+
+def test_one_cars_full_list_keeps_no_card_from_being_lost(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = enrol(town)
+    lend(town, number)
+    full, sign = town.cloud.add("ami-0"), Authority.sign_list
+
+    def too_large(self: Authority, listed: ReservationList, box: Any) -> bytes:
+        if listed.vehicle == "ami-0":
+            raise Refused(Reason.TOO_LARGE, "full")
+        return sign(self, listed, box)
+
+    monkeypatch.setattr(Authority, "sign_list", too_large)
+    said = town.patch(f"cards/{number}", {"state": "lost"})
+    assert [each["vehicle"] for each in said["lists"]] == ["ami-1"]
+    assert full.given.vehicle == "ami-0"
+    assert "list_full" in {each["kind"] for each in town.client.get("/api/v1/status").json()["alarms"]}
+
+
+def test_a_stolen_box_makes_the_residents_cards_that_it_knows_lost(town: Town) -> None:
+    number, own, other = enrol(town), enrol(town, OWN, "uid"), enrol(town, "04A1B2C3D4E5F7", "uid")
+    town.book(cards=[{"card": number}, {"card": own}])
+    made = town.post("vehicles/ami-1/card-slot", {})
+    assert made["lost"] == [own]
+    states = {each["number"]: each["state"] for each in town.client.get("/api/v1/cards").json()}
+    assert states == {number: "ready", own: "lost", other: "ready"}
+
+
+def test_a_blank_card_that_was_let_in_by_its_number_may_still_get_keys(town: Town) -> None:
+    made = town.post("cards", {"uid": UID, "assurance": "uid"})
+    again = town.post("cards", {"uid": UID, "assurance": "mutual"})
+    assert again["number"] == made["number"]
+    assert len(again["keys"]) == SLOT_MAX + 1
+    assert (only(town)["assurance"], only(town)["state"]) == ("mutual", "new")
+    town.patch(f"cards/{made['number']}", {"state": "ready", "written": True})
+    town.post("cards", {"uid": UID, "assurance": "uid"}, 409)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31, 2**63, 10**30])
+def test_a_number_that_no_card_has_is_refused(town: Town, number: int) -> None:
+    town.patch(f"cards/{number}", {"state": "ready"}, 422)
+    town.post(f"cards/{number}/block", {"code": "12345678"}, 422)
+
+
+@pytest.mark.parametrize("holder", ["", "   ", "a\nb", "\x1b[31mred", "\u202eevil", "x" * 81])
+def test_a_holder_is_a_name_on_one_line(town: Town, holder: str) -> None:
+    number = enrol(town)
+    town.patch(f"cards/{number}", {"state": "lent", "holder": holder}, 422)
+    assert only(town)["state"] == "ready"
+
+
 def test_who_guesses_a_code_is_not_heard_any_more_and_nobody_is_heard_for_another_card(town: Town) -> None:
     number = enrol(town)
     code = lend(town, number)
     wrong = f"{(int(code) + 1) % 10**8:08}"
-    for _ in range(5):
+    for _ in range(TRIES_MAX):
         town.post(f"cards/{number}/block", {"code": wrong}, 403)
+        town.now_s += 10
     town.post(f"cards/{number}/block", {"code": code}, 429)
     assert only(town)["state"] == "lent"
-    town.now_s += 3601
+    town.now_s += 3601 - 10 * TRIES_MAX
     town.post(f"cards/{number}/block", {"code": code}, 200)
     assert only(town)["state"] == "blocked"
     town.post("cards/99/block", {"code": code}, 404)

@@ -180,9 +180,20 @@ def test_a_member_of_staff_stands_in_the_lists_of_their_cars_until_their_time_is
 def test_staffs_cards_are_known_by_the_reference_of_the_car(town: Town) -> None:
     wanted = {"not_after_s": LATER_S, "cards": [{"uid": "04a1b2c3d4e5f6"}], "rights": ["door"]}
     town.post("staff", wanted, 422)
-    town.post("staff", {**wanted, "vehicle": "ami-1"})
+    town.post("cards", {"uid": "04A1B2C3D4E5F6", "assurance": "uid"})
+    town.post("staff", wanted)
     ref = town.cloud.authority.card_ref("ami-1", bytes.fromhex("04a1b2c3d4e5f6"))
-    assert [card.ref for card in town.listed.staff[0].cards] == [ref]
+    assert [card.ref for card in town.listed.staff[0].cards] == [ref], "at every car, by each car's own"
+
+
+def test_staffs_card_of_the_communes_has_a_key_at_every_car(town: Town) -> None:
+    town.cloud.add("ami-2")
+    number = town.post("cards", {"uid": "04782E21801D80", "assurance": "mutual"})["number"]
+    town.patch(f"cards/{number}", {"state": "ready", "written": True})
+    made = town.post("staff", {"not_after_s": LATER_S, "cards": [{"card": number}], "rights": ["door"]})
+    assert [each["vehicle"] for each in made["lists"]] == ["ami-1", "ami-2"]
+    assert town.listed.staff[0].cards[0].slot == 1
+    assert town.post("vehicles/ami-2/card-slot", {})["slot"] == 3, "the second car had the second one"
 
 
 @pytest.mark.parametrize(

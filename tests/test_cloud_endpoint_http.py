@@ -58,7 +58,7 @@ def booking(**changes: Any) -> dict[str, Any]:
         "start_s": NOW_S,
         "end_s": NOW_S + 3600,
         "pickup": "bazouges",
-        "cards": [{"uid": "04a1b2c3d4e5f6"}],
+        "cards": [{"ref": "0102030405060708"}],
         **changes,
     }
 

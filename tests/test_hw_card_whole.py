@@ -14,7 +14,7 @@ import pytest
 
 from cloud_sync.documents import decode_record
 from cloud_sync.documents.card_keys import card_key
-from hw.card_reader import CardReader, CardReaderSettings, card_ref
+from hw.card_reader import Book, CardReader, CardReaderSettings, card_ref
 from hw.desfire import SLOTS, personalise
 from onboard.box import CardKeys, Devices
 from onboard.core.commands import Action, Pattern
@@ -22,7 +22,7 @@ from onboard.core.events import AccessRequested, Intent, RemoteCredential
 from onboard.core.grants import Assurance, CardGrant
 from onboard.core.records import AccessDenied, Alert, CardCaptured
 from sim.desfire import DesfireCard
-from sim.pn532 import Pn532OnPty
+from sim.pn532 import Pn532OnPty, Trouble
 from tests.phone_rig import BOOKING, PhoneRig, listed_document, running
 
 KEY, MASTER, SLOT = bytes(range(32)), bytes(range(16)), 3
@@ -56,7 +56,7 @@ async def card_rig(directory: Path) -> AsyncIterator[CardRig]:
     settings = CardReaderSettings(rig.reader.open(), poll_interval_s=0.05)
 
     def reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
-        return CardReader(settings, rig.clock, KEY, keys=keys, capturing=capturing)
+        return CardReader(settings, rig.clock, KEY, book=Book(keys, capturing, rig.door.notice))
 
     try:
         async with running(rig, Devices(rig.door, (), card_reader=reader)):
@@ -88,6 +88,7 @@ def test_a_card_of_the_communes_opens_the_car_offline(tmp_path: Path) -> None:
         await rig.until(lambda: rig.door.pulses == [Action.UNLOCK])
         assert rig.state.kept.rental is not None
         assert rig.door.shown == [Pattern.GRANTED]
+        assert rig.door.noticed == 1
         assert not [each for each in await rig.records() if isinstance(each, AccessDenied | Alert)]
 
     play(tmp_path, story)
@@ -155,5 +156,40 @@ def test_a_residents_own_card_is_captured_at_the_car_and_a_known_one_is_not(tmp_
         reasons = [each.reason for each in records if isinstance(each, AccessDenied)]
         assert reasons == ["unknown", "card_not_proven", "unknown"]
         assert rig.door.pulses == []
+
+    play(tmp_path, story)
+
+
+def test_a_slow_card_is_noticed_at_once_and_a_proof_from_far_away_opens_nothing(tmp_path: Path) -> None:
+    async def story(rig: CardRig) -> None:
+        card = written(MASTER)
+        card.slow_s = 0.19
+        began_s = time.monotonic()
+        rig.reader.present_chip(card)
+        await rig.until(lambda: rig.door.noticed == 1)
+        noticed_s = time.monotonic() - began_s
+        await rig.until(lambda: rig.door.shown == [Pattern.TRY_AGAIN])
+        assert noticed_s < time.monotonic() - began_s - 0.3, "the light does not wait for the proof"
+        assert rig.door.pulses == []
+
+    play(tmp_path, story)
+
+
+def test_a_frame_that_is_damaged_in_the_proof_costs_a_second_tap_and_no_more(tmp_path: Path) -> None:
+    async def story(rig: CardRig) -> None:
+        card = written(MASTER)
+        answered = card.apdu
+
+        def damage(command: bytes) -> bytes:
+            card.apdu = answered  # type: ignore[method-assign]  # once
+            rig.reader.chip.trouble = Trouble.DAMAGED_REPLY
+            return answered(command)
+
+        card.apdu = damage  # type: ignore[method-assign]  # the first answer goes out damaged
+        rig.reader.present_chip(card)
+        await rig.until(lambda: Pattern.TRY_AGAIN in rig.door.shown)
+        assert rig.door.pulses == []
+        rig.reader.chip.trouble = Trouble.NONE
+        await rig.until(lambda: rig.door.pulses == [Action.UNLOCK])
 
     play(tmp_path, story)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -208,3 +210,45 @@ def test_no_key_is_shown() -> None:
     assert MASTER.hex() not in repr(session)
     assert KEYS[1].hex() not in repr(session)
     assert repr(MASTER) not in repr(session)
+
+
+def test_the_key_of_a_slot_is_made_of_number_application_slot_and_system_in_this_order() -> None:
+    """A master that is asked otherwise makes other keys, and every card that is out opens nothing any more."""
+    said = bytes.fromhex("04782e21801d80") + bytes.fromhex("494d41") + b"\x03" + b"AmiBox"
+    assert card_key(bytes(range(16)), bytes.fromhex("04782e21801d80"), 3) == diversify(bytes(range(16)), said)
+    mac = CMAC(AES(bytes(range(16))))
+    mac.update(b"\x01" + said)  # 17 bytes and more: AN10922 is RFC 4493 then
+    assert card_key(bytes(range(16)), bytes.fromhex("04782e21801d80"), 3) == mac.finalize()
+
+
+def test_the_application_is_made_with_settings_that_let_nobody_else_change_it() -> None:
+    card, said = DesfireCard(UID), []
+
+    def overheard(command: bytes) -> bytes:
+        said.append(command)
+        return card.apdu(command)
+
+    personalise(overheard, {number: bytes([number + 1]) * 16 for number in range(desfire.SLOTS + 1)})
+    [create] = [command for command in said if command[1] == 0xCA]
+    # Key settings 0x0B: changing keys takes key 0; the list is free; making more takes key 0; these can be changed.
+    assert create.hex() == "90ca000005" + "494d41" + "0b" + "8e" + "00"
+
+
+def test_a_card_that_says_yes_and_writes_nothing_is_not_taken_for_written() -> None:
+    card = DesfireCard(UID)
+
+    def pretends(command: bytes) -> bytes:
+        kept = [*card.applications.get(APPLICATION, ())]
+        answer = card.apdu(command)
+        if command[1] == 0xC4 and command[5] == 5:
+            card.applications[APPLICATION] = kept
+        return answer
+
+    with pytest.raises(NotProven):
+        personalise(pretends, {number: bytes([number + 1]) * 16 for number in range(desfire.SLOTS + 1)})
+
+
+def test_a_card_that_refuses_the_application_is_told_so() -> None:
+    card = DesfireCard(UID)
+    with pytest.raises(NotProven, match="could not be made"):
+        personalise(lambda command: b"\x91\x9d" if command[1] == 0xCA else card.apdu(command), {0: bytes(16)})

@@ -147,7 +147,7 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
         values = _booking_values(booking, now_s)
         try:
             with store.write() as db:
-                values["cards"] = json.dumps(card_values(db, booking.cards, booking.vehicle, authority))
+                values["cards"] = json.dumps(card_values(db, booking.cards, (booking.vehicle,)))
                 db.execute(insert(tables.bookings).values(values))
                 row = lists.issue_within(db, authority, box, now_s, horizon_days)
         except Refused as refused:

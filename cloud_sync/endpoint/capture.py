@@ -14,6 +14,8 @@ from onboard.core.records import CardCaptured
 
 UNASKED_MAX: Final = 20
 """Cards that one car may bring in a day without being asked from here, by a technician's phone."""
+UNASKED_EVER_MAX: Final = 200
+"""And in its life: whoever has a box and its keys shall not fill the register."""
 DAY_S: Final = 86_400
 FLOOD: Final = "card_capture"
 
@@ -47,11 +49,11 @@ def take(db: Connection, vehicle: str, record: CardCaptured, now_s: int) -> tupl
     if number_fault(record.uid) is not None:
         return FLOOD, "the box brought a card's number that can't stand for a person: it is not what we made"
     if held is None:
-        recent = select(func.count()).where(
-            table.c.vehicle == vehicle, table.c.asked_s.is_(None), table.c.captured_s > now_s - DAY_S
-        )
-        if (db.scalar(recent) or 0) >= UNASKED_MAX:
-            return FLOOD, f"the car brought more than {UNASKED_MAX} cards in a day: none of the others was enrolled"
+        unasked = select(func.count()).where(table.c.vehicle == vehicle, table.c.asked_s.is_(None))
+        today = db.scalar(unasked.where(table.c.captured_s > now_s - DAY_S)) or 0
+        if today >= UNASKED_MAX or (db.scalar(unasked) or 0) >= UNASKED_EVER_MAX:
+            text = f"more than {UNASKED_MAX} cards in a day, or {UNASKED_EVER_MAX} in all"
+            return FLOOD, f"the car brought {text}: none of the others was enrolled. Enrol them from here"
     known = db.execute(select(tables.cards).where(tables.cards.c.uid == record.uid)).one_or_none()
     card = known or new_card(db, record.uid, Assurance.UID, now_s)
     values = {"id": record.capture, "vehicle": vehicle, "captured_s": now_s, "card": card.number, "new": known is None}

@@ -41,9 +41,12 @@ from onboard.core.events import Intent
 from onboard.core.grants import Assurance
 
 CODE_DIGITS: Final = 8
-TRIES_MAX: Final = 5
+TRIES_MAX: Final = 100
 TRIES_S: Final = 3600
-"""So many wrong codes an hour and card, then none is heard for the rest of it."""
+"""So many wrong codes an hour and card, then none is heard for the rest of it. One guess in a million hits, and would
+only block a card; a stranger who wants to keep its holder from blocking it must go on asking."""
+KNOWN_S: Final = 30 * 86_400
+"""How long a box keeps what a list said, and what it wrote."""
 CAPTURE_BYTES: Final = 16
 OPENS: Final = frozenset({"ready", "lent"})
 
@@ -97,15 +100,22 @@ class Cards:
             ]
 
     def post_card(self, wanted: CardWanted) -> CardKeys:
-        """Enrol a card. One of the commune's that nobody has is told its keys again: it may not have them all."""
+        """Enrol a card. One of the commune's that nobody has is told its keys again: it may not have them all.
+
+        One that nobody has yet may become of the other sort: a blank one that was let in by its number gets keys.
+        """
         table, uid = tables.cards, bytes.fromhex(wanted.uid)
         mutual = wanted.assurance == "mutual"
         with self._store.write() as db:
             row = db.execute(select(table).where(table.c.uid == uid)).one_or_none()
-            if row is not None and (row.assurance != wanted.assurance or row.state not in ("new", "ready")):
+            written = row is not None and row.assurance == Assurance.MUTUAL and row.state != "new"
+            if row is not None and (row.state not in ("new", "ready") or (written and not mutual)):
                 raise HTTPException(409, f"this is card {row.number} already ({said(row)}); nothing was changed")
             if row is None:
                 row = capture.new_card(db, uid, wanted.assurance, int(self._now()))
+            elif row.assurance != wanted.assurance:
+                sort = {"assurance": wanted.assurance, "state": "new" if mutual else "ready"}
+                db.execute(update(table).where(table.c.number == row.number).values(sort))
             keys = [self._key(uid, slot).hex() for slot in range(SLOT_MAX + 1)] if mutual else []
         return CardKeys(number=row.number, uid=wanted.uid, keys=keys)
 
@@ -165,8 +175,11 @@ class Cards:
         uid = shown_number(row.uid) if row.uid is not None else None
         return Capture(vehicle=row.vehicle, number=row.card, uid=uid, new=row.new)
 
-    def post_slot(self, vehicle: str) -> SlotMade:
-        """Give a car another key of every card: whoever has its old box opens nothing with what is in it."""
+    def post_slot(self, vehicle: VehicleId) -> SlotMade:
+        """Give a car another key of every card: whoever has its old box opens nothing with what is in it.
+
+        Residents' own cards that it may know are lost with it: their numbers can be worked out and copied.
+        """
         with self._store.write() as db:
             box = self._store.box(vehicle)
             if box is None:
@@ -175,8 +188,11 @@ class Cards:
             held = table.c.vehicle == vehicle
             db.execute(update(table).where(held, table.c.retired_s.is_(None)).values(retired_s=now_s))
             slot = slot_of(db, vehicle)
-            issued = self._issuer.issue(db, (box,), now_s)
-        return SlotMade(vehicle=vehicle, slot=slot, lists=self._issuer.made(issued))
+            lost = _numbers_known_to(db, vehicle, now_s)
+            cards = tables.cards
+            db.execute(update(cards).where(cards.c.number.in_(lost)).values(state="lost", changed_s=now_s))
+            issued = self._issuer.issue_each(db, self._store.boxes() if lost else (box,), now_s)
+        return SlotMade(vehicle=vehicle, slot=slot, lost=sorted(lost), lists=self._issuer.made(issued))
 
     def _set(
         self,
@@ -195,7 +211,9 @@ class Cards:
         boxes = self._store.boxes()
         if (row.state in OPENS) == (state in OPENS):
             boxes = tuple(box for box in boxes if box.vehicle in freed.values())
-        return self._issuer.issue(db, boxes, now_s) if boxes else []
+        if state in OPENS:
+            return self._issuer.issue(db, boxes, now_s) if boxes else []
+        return self._issuer.issue_each(db, boxes, now_s)
 
     def _changed(
         self, number: int, state: Any, code: str | None, issued: Sequence[ListRow], bookings: int = 0
@@ -256,29 +274,40 @@ def slot_of(db: Connection, vehicle: str) -> int:
     return slot
 
 
-def card_values(
-    db: Connection, cards: Sequence[CardIn], vehicle: str, authority: Authority
-) -> list[dict[str, str | int]]:
-    """Return cards as the tables keep them. HTTPException 422: it is not known, or opens nothing."""
+def _numbers_known_to(db: Connection, vehicle: str, now_s: int) -> set[int]:
+    """Return the residents' own cards that a car's box may know: of its bookings, as long as a list names them."""
+    table, cards = tables.bookings, tables.cards
+    named: set[int] = set()
+    since_s = now_s - lists.KEEP_S - KNOWN_S
+    for text in db.scalars(select(table.c.cards).where(table.c.vehicle == vehicle, table.c.end_s > since_s)):
+        named |= {card["card"] for card in json.loads(text) if "card" in card}
+    own = select(cards.c.number).where(cards.c.assurance == Assurance.UID, cards.c.state.in_(OPENS))
+    return named & set(db.scalars(own))
+
+
+def card_values(db: Connection, cards: Sequence[CardIn], vehicles: Sequence[str]) -> list[dict[str, str | int]]:
+    """Return cards as the tables keep them, for these cars. HTTPException 422: it is not known, or opens nothing."""
     values: list[dict[str, str | int]] = []
     for card in cards:
         if card.card is not None:
             row = _known(db, card.card, status=422)
             if row.state not in OPENS:
                 raise HTTPException(422, f"card {card.card} is {row.state}: it opens nothing; nothing was changed")
-            if row.assurance == Assurance.MUTUAL:
+            for vehicle in vehicles if row.assurance == Assurance.MUTUAL else ():
                 slot_of(db, vehicle)
             values.append({"card": card.card})
+        elif card.uid is not None:
+            # By its number on air: it must have been let in, and is worth what it is.
+            shows = tables.cards.c.uid == bytes.fromhex(card.uid)
+            number = db.scalar(select(tables.cards.c.number).where(shows))
+            if number is None:
+                raise HTTPException(
+                    422, f"card {card.uid} is not enrolled (amibox card enrol --own); nothing was changed"
+                )
+            values += card_values(db, [CardIn(card=number)], vehicles)
         else:
-            values.append({"ref": card.ref or _ref(authority, vehicle, bytes.fromhex(card.uid or ""))})
+            values.append({"ref": card.ref or ""})
     return values
-
-
-def _ref(authority: Authority, vehicle: str, uid: bytes) -> str:
-    try:
-        return authority.card_ref(vehicle, uid).hex()
-    except AuthorityError as error:
-        raise HTTPException(422, str(error)) from error
 
 
 def _known(db: Connection, number: int, status: int = 404) -> Row[Any]:

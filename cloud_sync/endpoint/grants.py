@@ -100,7 +100,7 @@ class Grants:
             "rights": int(rights_of(person.rights)),
         }
         with self._store.write() as db:
-            values["cards"] = json.dumps(card_values(db, person.cards, person.vehicle or "", self._authority))
+            values["cards"] = json.dumps(card_values(db, person.cards, [box.vehicle for box in boxes]))
             upsert(db, table, values, table.c.id, table.c.vehicle)
             db.execute(delete(table).where(table.c.not_after_s < now_s))
             rows = self._issuer.issue(db, boxes, now_s, advice=ONE_BY_ONE)

@@ -5,7 +5,6 @@ A version only grows. A pass made with version ``g`` says nothing any more once 
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,15 +14,14 @@ from sqlalchemy import Connection, Row, func, select
 
 from cloud_sync.documents import Reason, Refused
 from cloud_sync.endpoint import tables
-from cloud_sync.endpoint.authority import Authority, AuthorityError
+from cloud_sync.endpoint.authority import Authority
+from cloud_sync.endpoint.card_grants import NO_KEY, CardGrants
 from cloud_sync.endpoint.link import Link, publish_list
 from cloud_sync.endpoint.messages import Box, ListRow
 from cloud_sync.endpoint.models import ListMade
 from cloud_sync.endpoint.store import Store, last_list, note_alarm, save_list
 from onboard.core.grants import (
-    Assurance,
     BookingKind,
-    CardGrant,
     Reservation,
     ReservationList,
     Revocation,
@@ -58,15 +56,16 @@ def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, hor
     """
     version = _next_version(db, box.vehicle, now_s)
     horizon_s = horizon_days * DAY_S
+    cards = CardGrants(db, authority, box.vehicle)
     while True:
         listed = ReservationList(
             vehicle=box.vehicle,
             version=version,
             issued_at_s=now_s,
             horizon_end_s=now_s + horizon_s,
-            reservations=_reservations(db, authority, box.vehicle, now_s, now_s + horizon_s),
-            staff=_staff(db, authority, box.vehicle, now_s),
-            revoked=_revoked(db, authority, box.vehicle, now_s, now_s + horizon_s),
+            reservations=_reservations(db, cards, box.vehicle, now_s, now_s + horizon_s),
+            staff=_staff(db, cards, box.vehicle, now_s),
+            revoked=_revoked(db, cards, box.vehicle, now_s, now_s + horizon_s),
         )
         try:
             row = ListRow(box.vehicle, version, now_s, authority.sign_list(listed, box))
@@ -75,6 +74,8 @@ def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, hor
                 raise
             horizon_s //= 2
             continue
+        for trouble in cards.troubles:
+            note_alarm(db, box.vehicle, NO_KEY, f"{trouble}. Until then cards are missing from its list", now_s)
         save_list(db, row)
         return row
 
@@ -128,7 +129,7 @@ def _next_version(db: Connection, vehicle: str, now_s: int) -> int:
 
 
 def _reservations(
-    db: Connection, authority: Authority, vehicle: str, now_s: int, horizon_end_s: int
+    db: Connection, cards: CardGrants, vehicle: str, now_s: int, horizon_end_s: int
 ) -> tuple[Reservation, ...]:
     table = tables.bookings
     rows = db.execute(
@@ -141,10 +142,10 @@ def _reservations(
         )
         .order_by(table.c.start_s, table.c.id)
     )
-    return tuple(_reservation(db, authority, row) for row in rows.all())
+    return tuple(_reservation(cards, row) for row in rows.all())
 
 
-def _staff(db: Connection, authority: Authority, vehicle: str, now_s: int) -> tuple[StaffGrant, ...]:
+def _staff(db: Connection, cards: CardGrants, vehicle: str, now_s: int) -> tuple[StaffGrant, ...]:
     table = tables.staff
     wanted = select(table).where(table.c.vehicle.in_((vehicle, tables.EVERY_CAR)), table.c.not_after_s >= now_s)
     return tuple(
@@ -152,16 +153,14 @@ def _staff(db: Connection, authority: Authority, vehicle: str, now_s: int) -> tu
             row.id,
             row.not_after_s,
             _keys(row.phone_keys),
-            _cards(db, authority, vehicle, row.cards),
+            cards.of(row.cards),
             Rights(row.rights),
         )
         for row in db.execute(wanted.order_by(table.c.id, table.c.vehicle)).all()
     )
 
 
-def _revoked(
-    db: Connection, authority: Authority, vehicle: str, now_s: int, horizon_end_s: int
-) -> tuple[Revocation, ...]:
+def _revoked(db: Connection, lost: CardGrants, vehicle: str, now_s: int, horizon_end_s: int) -> tuple[Revocation, ...]:
     """Return what the commune took back here, and the passes that the list's silence does not end."""
     table = tables.revocations
     here = table.c.vehicle.in_((vehicle, tables.EVERY_CAR))
@@ -181,11 +180,7 @@ def _revoked(
             passes.c.expires_s >= now_s,
         )
     )
-    cards = tables.cards
-    for row in db.execute(select(cards.c.uid).where(cards.c.state.in_(("lost", "blocked")))).all():
-        # Also against a rental that this card has begun: no list takes that away.
-        with contextlib.suppress(AuthorityError):  # a car without a card key here knows no card by its number
-            until_s[authority.card_ref(vehicle, row.uid).hex()] = horizon_end_s
+    until_s |= lost.taken_back(now_s)
     for row in db.execute(unheard):
         until_s[row.id.hex()] = max(row.expires_s, until_s.get(row.id.hex(), 0))
     return tuple(Revocation(bytes.fromhex(what), until_s[what]) for what in sorted(until_s))
@@ -204,28 +199,7 @@ def _keys(text: str) -> tuple[bytes, ...]:
     return tuple(bytes.fromhex(key) for key in json.loads(text))
 
 
-def _cards(db: Connection, authority: Authority, vehicle: str, text: str) -> tuple[CardGrant, ...]:
-    """Return what a booking's cards are at this car. One that is lost or blocked is nothing."""
-    grants = []
-    for card in json.loads(text):
-        if "ref" in card:
-            grants.append(CardGrant(bytes.fromhex(card["ref"]), Assurance.UID))
-            continue
-        row = db.execute(select(tables.cards).where(tables.cards.c.number == card["card"])).one()
-        if row.state in ("lost", "blocked"):
-            continue
-        ref = authority.card_ref(vehicle, row.uid)
-        if row.assurance == Assurance.UID:
-            grants.append(CardGrant(ref, Assurance.UID))
-            continue
-        held = tables.card_slots.c
-        slot = db.scalar(select(held.slot).where(held.vehicle == vehicle, held.retired_s.is_(None)))
-        if slot is not None:
-            grants.append(CardGrant(ref, Assurance.MUTUAL, authority.card_key(row.uid, slot), slot))
-    return tuple(grants)
-
-
-def _reservation(db: Connection, authority: Authority, row: Row[Any]) -> Reservation:
+def _reservation(cards: CardGrants, row: Row[Any]) -> Reservation:
     return Reservation(
         id=row.id,
         start_s=row.start_s,
@@ -235,7 +209,7 @@ def _reservation(db: Connection, authority: Authority, row: Row[Any]) -> Reserva
         kind=BookingKind(row.kind),
         driver=row.driver,
         phone_keys=_keys(row.phone_keys),
-        cards=_cards(db, authority, row.vehicle, row.cards),
+        cards=cards.of(row.cards),
         rights=Rights(row.rights),
         trace=row.trace,
     )
@@ -262,6 +236,17 @@ class Issuer:
                 text = f"no list of {box.vehicle} can hold this ({refused}); nothing was changed"
                 others = f". {advice}" if advice and len(boxes) > 1 else ""
                 raise HTTPException(409, text + others) from refused
+        return rows
+
+    def issue_each(self, db: Connection, boxes: Sequence[Box], now_s: int) -> list[ListRow]:
+        """Issue what can be issued, and alarm for the rest: what is taken back must not wait for one full list."""
+        rows = []
+        for box in boxes:
+            try:
+                rows.append(issue_within(db, self._authority, box, now_s, self._horizon_days))
+            except Refused as refused:
+                text = f"no list can hold what was taken back ({refused}): it still opens for it"
+                note_alarm(db, box.vehicle, "list_full", text, now_s)
         return rows
 
     def publish(self, row: ListRow) -> bool:

@@ -226,11 +226,11 @@ class StaffIn(Strict):
 
     @model_validator(mode="after")
     def a_key(self) -> Self:
-        """Refuse a person who could open nothing, and a card at every car."""
+        """Refuse a person who could open nothing, and a reference at every car: it is one car's."""
         if not self.phone_keys and not self.cards:
             raise ValueError("a phone key or a card is wanted")
-        if self.cards and self.vehicle is None:
-            raise ValueError("a card is one car's: name the vehicle, and give the same id again for another one")
+        if self.vehicle is None and any(card.ref is not None for card in self.cards):
+            raise ValueError("a ref is one car's: name the vehicle, or the card by its number")
         return self
 
 

@@ -19,7 +19,12 @@ Code = Annotated[
     StringConstraints(pattern=r"^[0-9]{8}$"),
 ]
 """Eight digits; people write them in groups."""
-Holder = Annotated[str, StringConstraints(max_length=80, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Holder = Annotated[
+    str,
+    StringConstraints(
+        max_length=80, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
+    ),
+]
 """A name on one line."""
 
 State = Literal["new", "ready", "lent", "lost", "blocked"]
@@ -48,7 +53,7 @@ class CardKeys(Strict):
 
     number: CardNumber
     uid: CardUid
-    keys: list[str]
+    keys: Annotated[list[str], Field(repr=False)]
 
 
 class CardChange(Strict):
@@ -103,6 +108,8 @@ class SlotMade(Strict):
 
     vehicle: str
     slot: int
+    lost: list[CardNumber]
+    """Residents' own cards that the old box may know: they open nothing any more."""
     lists: list[ListMade]
 
 

@@ -13,7 +13,7 @@ REUSED = "reused_uid"
 UNREADABLE = "unreadable"
 
 CASCADE_TAG = 0x88
-"""ISO/IEC 14443-3: what stands before the first three bytes of a longer number; no number of 4 bytes begins so."""
+"""ISO/IEC 14443-3: what stands before the first three bytes of a longer number; no number begins so."""
 
 
 def number_fault(uid: bytes, sak: int = 0) -> str | None:
@@ -25,10 +25,10 @@ def number_fault(uid: bytes, sak: int = 0) -> str | None:
     """
     if len(uid) not in NUMBER_BYTES:
         return UNREADABLE
-    if len(uid) > NUMBER_BYTES[0]:
-        return None
     if uid[0] == CASCADE_TAG:
         return UNREADABLE
+    if len(uid) > NUMBER_BYTES[0]:
+        return None
     if uid[0] == 0x08 or (uid[0] == 0x80 and sak & 0x20):
         return RANDOM
     return REUSED if uid[0] & 0x0F == 0x0F else None
@@ -37,13 +37,13 @@ def number_fault(uid: bytes, sak: int = 0) -> str | None:
 def typed_number(text: str, *, surely_hexadecimal: bool = False) -> bytes:
     """Return a card's number that somebody typed, or a reader that types: hexadecimal, in the order on air.
 
-    ValueError, in the agent's words, for what may be another card's: decimals, and numbers that were cut. Eight digits
-    of 0 to 9 may be either, and count only where a program vouches for them (``surely_hexadecimal``).
+    ValueError, in the agent's words, for what may be another card's: decimals, and numbers that were cut. Digits
+    of 0 to 9 alone may be either, and count only where a program vouches for them (``surely_hexadecimal``).
     """
     digits = "".join(text.split()).replace(":", "").upper()
     if not digits or set(digits) - set("0123456789ABCDEF"):
         raise ValueError(f"{text!r} is no card number: hexadecimal digits are wanted (0 to 9, A to F), as on air")
-    ambiguous = len(digits) == 2 * NUMBER_BYTES[0] and digits.isdecimal() and not surely_hexadecimal
+    ambiguous = digits.isdecimal() and not surely_hexadecimal
     if len(digits) not in [2 * size for size in NUMBER_BYTES] or ambiguous:
         hint = " It may be a decimal number, and which card that is nobody can tell." if digits.isdecimal() else ""
         raise ValueError(
@@ -51,7 +51,7 @@ def typed_number(text: str, *, surely_hexadecimal: bool = False) -> bytes:
             f"front.{hint} Set the reader to hexadecimal, in the order on air, or lay the card on a desk reader"
         )
     uid = bytes.fromhex(digits)
-    if len(uid) == NUMBER_BYTES[0] and uid[0] == CASCADE_TAG:
+    if uid[0] == CASCADE_TAG:
         raise ValueError(
             f"{text} is the beginning of a longer number (88 stands before its first three bytes): the reader cuts it. "
             "Set it to whole numbers (7 bytes), or lay the card on a desk reader"

@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from cloud_sync.documents.card_keys import card_key
-from hw.card_reader import CardLink, CardReader, CardReaderSettings, card_ref, serial_port
+from hw.card_reader import Book, CardLink, CardReader, CardReaderSettings, card_ref, serial_port
 from hw.clock_sources import SystemClock
 from hw.desfire import SLOTS, personalise, prove
 from hw.pn532 import Pn532
@@ -102,7 +102,7 @@ class Running:
 
     def __init__(self, rig: ReaderRig) -> None:
         self.events: list[Event] = []
-        self.worker = CardReader(rig.settings, SystemClock(), KEY, (("reset", rig.reset),), rig.link(), keys=KNOWN.get)
+        self.worker = CardReader(rig.settings, SystemClock(), KEY, (("reset", rig.reset),), rig.link(), Book(KNOWN.get))
         self._looked = threading.Event()
         self._stop = threading.Event()
         life = Life(self.events.append, self._looked.set, self._stop)
