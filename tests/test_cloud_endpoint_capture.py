@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from cloud_sync.documents import Command, decode_command
+from cloud_sync.endpoint import tables
 from cloud_sync.endpoint.capture import UNASKED_MAX
 from cloud_sync.wire import Topic
 from onboard.core.events import Intent
@@ -74,6 +76,11 @@ def test_a_car_within_reach_is_asked_by_a_command_of_its_own_that_goes_stale(tow
     first, second = commands(town)
     assert second.counter > first.counter
     assert first.command_id != second.command_id
+    with town.cloud.store.write() as db:
+        db.execute(delete(tables.commands))  # a database from before the first
+    town.now_s += 3601
+    asked(town)
+    assert commands(town)[-1].counter > second.counter
 
 
 def test_what_the_car_brings_is_a_residents_own_card_that_nobody_has_yet(town: Town) -> None:

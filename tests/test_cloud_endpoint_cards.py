@@ -258,6 +258,13 @@ def test_who_guesses_a_code_is_not_heard_any_more_and_nobody_is_heard_for_anothe
     town.post(f"cards/{number}/block", {"code": code}, 200)
     assert only(town)["state"] == "blocked"
     town.post("cards/99/block", {"code": code}, 404)
+    town.patch(f"cards/{number}", {"state": "ready"})
+    again = lend(town, number)
+    for _ in range(TRIES_MAX):
+        town.post(f"cards/{number}/block", {"code": wrong}, 403)
+    town.patch(f"cards/{number}", {"state": "ready"})
+    town.post(f"cards/{number}/block", {"code": lend(town, number)}, 200)
+    assert again != code, "and each loan begins anew"
 
 
 def test_a_card_that_nobody_has_can_be_blocked_by_nobody(town: Town) -> None:

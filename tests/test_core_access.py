@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from onboard.core import machine
+from onboard.core import known, machine
 from onboard.core.clock import ClockQuality
 from onboard.core.events import (
     AccessRequested,
     ActuationOutcome,
     ActuationSettled,
+    CardCredential,
     Intent,
     ListReceived,
     MaintenanceRequested,
@@ -281,6 +282,20 @@ def test_a_member_of_staff_closes_the_last_drivers_window() -> None:
     kit.end(STAFF)
     kit.t += 60
     assert tap(kit) == "rental_over"
+
+
+def test_a_card_that_must_prove_itself_is_still_known_for_the_cable() -> None:
+    grant = CardGrant(ALICE, Assurance.MUTUAL, b"k" * 16, 3)
+    kit = Kit().ready(booking(cards=(grant,)))
+    kit.give(AccessRequested(CardCredential(ALICE, Assurance.MUTUAL), Intent.TAP, 1))
+    kit.settle(locked=False)
+    kit.give(ListReceived(listing(version=2)))
+    assert known.card_key(kit.state, ALICE) == (3, b"k" * 16), "the running rental's"
+    kit.travel()
+    kit.give(AccessRequested(CardCredential(ALICE, Assurance.MUTUAL), Intent.TAP, 1))
+    kit.settle(locked=True)
+    assert kit.state.kept.rental is None
+    assert known.card_key(kit.state, ALICE) == (3, b"k" * 16), "the last driver's"
 
 
 def test_a_reopening_whose_door_never_opened_can_be_tried_again() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.card_reader import CardReader, CardReaderSettings, serial_port
+from hw.card_reader import Book, CardReader, CardReaderSettings, serial_port
 from hw.pn532 import Pn532, encode
 from hw.taps import card_ref
 from hw.worker import AdapterError, Life
@@ -33,6 +33,28 @@ def test_a_tap_is_told_within_one_poll_interval_with_its_reference_only() -> Non
     assert event == seen(LONG_CARD)
     assert at_s <= 1.0 + 2 * POLL_S
     assert bytes.fromhex(LONG_CARD).hex() not in repr(rig.told)
+    assert isinstance(event, AccessRequested)
+    assert isinstance(event.credential, CardCredential)
+    assert event.credential.uid == b""
+    assert event.asked_s is not None, "what could not be decided in time is not wanted any more"
+
+
+def test_a_number_leaves_only_while_one_is_waited_for_and_never_a_known_cards() -> None:
+    def told(card: str, *, known: bool, capturing: bool) -> bytes:
+        clock, chip = VirtualClock(), SimulatedPn532()
+        line, events = Line(chip, clock), list[Event]()
+        book = Book(lambda _ref: (1, bytes(16)) if known else None, lambda: capturing)
+        link = Pn532(line.connect, clock.boot_s)
+        worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, (), link, book)
+        worker.run(Life(events.append, lambda: None, Play(clock, [(1.0, lambda: chip.present(card))], 3)))
+        [event] = events
+        assert isinstance(event, AccessRequested)
+        assert isinstance(event.credential, CardCredential)
+        return event.credential.uid
+
+    assert told(LONG_CARD, known=False, capturing=True) == bytes.fromhex(LONG_CARD)
+    assert told(LONG_CARD, known=False, capturing=False) == b""
+    assert told(LONG_CARD, known=True, capturing=True) == b""
 
 
 def test_the_reader_looks_four_times_a_second_and_rests_between() -> None:
