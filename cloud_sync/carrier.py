@@ -316,7 +316,15 @@ class Carrier:
             raise LinkLostError("lost")
 
     def _over(self) -> str:
-        return "lost" if self._connack is not None else "closed_before_connack"
+        if self._connack is not None:
+            return "lost"
+        if self._settings.cert is not None:
+            # In TLS 1.3 this side's handshake is over before the broker has looked at our certificate.
+            self._trouble(
+                f"{self._settings.host} hung up before it answered. Is {self._settings.cert} over, revoked, or of "
+                "another authority? Else the broker's log says why."
+            )
+        return "closed_before_connack"
 
     def _feed(self, client: Client) -> None:
         """Give paho what its window holds, and never more: it would queue the rest."""

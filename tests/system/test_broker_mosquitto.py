@@ -87,12 +87,15 @@ class Car:
             backoff_longest_s=0.2,
         )
         offline = encode_offline(Offline(vehicle, EPOCH), box.given.signing)
-        self.uplink = Uplink(settings, offline, lambda topic, payload: self.received.append((topic, payload)))
+        self.uplink = Uplink(settings, offline, self.came, lambda: 0.0)
         self.thread = threading.Thread(target=self.uplink.run, args=(self,))
         self.thread.start()
 
     def beat(self) -> None:
         pass
+
+    def came(self, topic: Topic, payload: bytes) -> None:
+        self.received.append((topic, payload))
 
     def connected(self) -> bool:
         links = [event.connected for event in self.events if isinstance(event, LinkReported)]
