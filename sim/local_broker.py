@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 from cloud_sync.endpoint import authority
 from cloud_sync.endpoint.authority import Paths
 from cloud_sync.endpoint.broker_command import serve_flags
-from cloud_sync.endpoint.certificates import BrokerAuthority, BrokerPaths, found
+from cloud_sync.endpoint.certificates import BROKER, BrokerAuthority, BrokerPaths, found
 
 PORT: Final = 8883
 HERE: Final = ("localhost", "127.0.0.1", "::1")
@@ -26,9 +26,9 @@ LISTENER: Final = f"listener {PORT}\n"
 
 
 def configure(folder: Path, port: int = PORT, bind: str = "") -> Path:
-    """Write ``here.conf`` beside the shipped configuration of an endpoint's ``folder`` and return it.
+    """Write the shipped configuration of an endpoint's ``folder`` for another ``port`` and address; return the file.
 
-    It is the shipped one, line by line, at another ``port`` and address. Start mosquitto in its folder.
+    All other lines are the shipped ones. Start mosquitto in the folder of its certificates.
     """
     place = BrokerPaths(folder).mosquitto
     shipped = (place / "mosquitto.conf").read_text()
@@ -38,7 +38,7 @@ def configure(folder: Path, port: int = PORT, bind: str = "") -> Path:
     if os.geteuid() == 0:
         # It would become the user mosquitto, to whom a folder of root's is shut.
         text += "user root\n"
-    file = place / "here.conf"
+    file = BrokerPaths(folder).root / "here.conf"
     file.write_text(text)
     return file
 
@@ -49,6 +49,8 @@ def prepare(folder: Path, hosts: Sequence[str], vehicle: str, now_s: float) -> P
         authority.initialise(folder, int(now_s))
     if not BrokerPaths(folder).root.exists():
         found(folder, hosts, now_s)
+    elif not set(hosts) <= set(BrokerAuthority(folder).hosts()):
+        BrokerAuthority(folder).renew_own(BROKER, now_s, hosts)
     box = folder / "boxes" / vehicle
     if not (box / "box.pem").exists():
         BrokerAuthority(folder).give(vehicle, box, now_s)
@@ -81,8 +83,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "mosquitto runs until Ctrl-C:\n"
     )
     sys.stdout.flush()
-    os.chdir(file.parent)
-    os.execv(program, [program, "-c", file.name])  # noqa: S606  (its arguments are ours)
+    os.chdir(BrokerPaths(folder).mosquitto)
+    os.execv(program, [program, "-c", str(file)])  # noqa: S606  (its arguments are ours)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ class Mosquitto:
 
     def start(self) -> None:
         file = configure(self.folder, self.port, HOST)
-        self.process = subprocess.Popen([self._program, "-c", file.name], cwd=file.parent, stderr=subprocess.DEVNULL)
+        place = BrokerPaths(self.folder).mosquitto
+        self.process = subprocess.Popen([self._program, "-c", file], cwd=place, stderr=subprocess.DEVNULL)
         wait_for(self._open)
 
     def restart(self) -> None:

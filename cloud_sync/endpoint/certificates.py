@@ -226,11 +226,14 @@ class BrokerAuthority:
         if hosts and name != BROKER:
             raise CertificateError("only the broker has hosts")
         latest = self._latest(name)
-        names: Sequence[x509.GeneralName] = server_names(hosts)
-        if name == BROKER and not hosts:
-            names = list(latest.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        names = server_names(hosts or self.hosts()) if name == BROKER else ()
         place = self.paths.mosquitto if name == BROKER else self.paths.root
         write(place / f"{name}.pem", pem(self.issue(name, _public(latest), now_s, names)), 0o644, replace=True)
+
+    def hosts(self) -> list[str]:
+        """Return the names and addresses that the broker's newest certificate holds."""
+        names = self._latest(BROKER).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return [str(each.value) for each in names]
 
     def revoke(self, vehicle: str, now_s: float) -> int:
         """Take back every certificate of a box and write the list anew; return how many that were.

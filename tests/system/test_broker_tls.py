@@ -5,10 +5,13 @@ Nobody's clock is moved: certificates are made that lie in the past or the futur
 
 from __future__ import annotations
 
+import re
 import signal
 import ssl
 import subprocess
+import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +19,10 @@ import pytest
 
 from cloud_sync.carrier_settings import CarrierSettings, Outgoing
 from cloud_sync.endpoint.certificates import BROKER, BrokerAuthority, found
+from cloud_sync.uplink import UplinkSettings
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic
 from tests.broker_rig import HOST, YEAR_S, Mosquitto, box_runs, listening, trying
-from tests.cloud_rig import wait_for
+from tests.cloud_rig import free_port, wait_for
 from tests.conftest import ROOT
 
 
@@ -290,3 +294,46 @@ def _box(broker: Mosquitto, vehicle: str, **changes: object) -> CarrierSettings:
     keys = {"client_id": vehicle, "ca": files / "ca.pem", "cert": files / "box.pem", "key": files / "box.key"}
     how: dict[str, object] = {"host": HOST, "port": broker.port, "backoff_first_s": 0.05, "backoff_longest_s": 0.2}
     return CarrierSettings(**(how | keys | changes))  # type: ignore[arg-type]  # a test's words
+
+
+def test_make_broker_makes_what_is_missing_and_says_how_to_use_it(tmp_path: Path, mosquitto: Path) -> None:
+    assert mosquitto.exists()
+    folder, port = tmp_path / "commune", free_port()
+    kept: dict[str, bytes] = {}
+    for hosts in ([], ["--host", "box.example.org"]):
+        command = [sys.executable, "-m", "sim.local_broker", str(folder), "--port", str(port), *hosts]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as broker:
+            assert broker.stdout is not None
+            said = "".join(iter(broker.stdout.readline, "mosquitto runs until Ctrl-C:\n"))
+            toml = said.partition("[uplink]\n")[2].partition("Its provisioning")[0]
+            box = tomllib.loads("\n".join(line.strip() for line in toml.splitlines()))
+            flags = dict(re.findall(r"(--mqtt[\w-]*) (\S+)", said))
+            assert flags["--mqtt"] == f"localhost:{port}"
+            cloud = CarrierSettings(
+                "localhost",
+                port,
+                "cloud",
+                ca=Path(flags["--mqtt-ca"]),
+                cert=Path(flags["--mqtt-cert"]),
+                key=Path(flags["--mqtt-key"]),
+                backoff_longest_s=1.0,
+            )
+            files = {name: Path(box[f"{name}_file"]) for name in ("ca", "cert", "key")}
+            car = UplinkSettings("localhost", box["port"], "hede-1", **files, backoff_longest_s=1.0)  # type: ignore[arg-type]  # three paths
+            with listening(cloud, "amibox/v1/+/up/batch") as (_, heard), box_runs(car) as (uplink, life):
+                wait_for(life.connected)
+                assert uplink.publish(Topic.BATCH, b"sealed")
+                wait_for(lambda heard=heard: heard)  # type: ignore[misc]  # a default binds the loop's value
+            broker.terminate()
+        now = {name: (folder / name).read_bytes() for name in ("broker/authority/ca.key", "boxes/hede-1/box.key")}
+        assert kept in ({}, now)
+        kept = now
+        assert box["host"] == (hosts or ["", "localhost"])[1]
+    assert "box.example.org" in BrokerAuthority(folder).hosts()
+    # What runs is what is shipped, but for the port, and the user where root tries it.
+    shipped = (ROOT / "cloud_sync" / "broker" / "mosquitto.conf").read_text().splitlines()
+    ran = (folder / "broker" / "here.conf").read_text().splitlines()
+    assert set(shipped) ^ set(ran) <= {"listener 8883", f"listener {port}", "user root"}
+    assert (folder / "broker" / "mosquitto" / "mosquitto.conf").read_text().splitlines() == shipped
