@@ -50,6 +50,9 @@ ENVELOPE_BYTES: Final = 1024
 REFUSED_CREDENTIALS: Final = frozenset({"Bad user name or password", "Not authorized", "Client identifier not valid"})
 """CONNACK answers (paho's names for 4, 5 and 2) that a retry doesn't cure: back off to the longest wait."""
 
+HUNG_UP: Final = (TimeoutError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""In a handshake: not a word about certificates, but a broker that is slow or just going down. It may pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkNews:
@@ -236,7 +239,7 @@ class Carrier:
             abandoned.set()
             raise LinkLostError("connect_abandoned")
         if failure:
-            if isinstance(failure[0], ssl.SSLError) and not isinstance(failure[0], TimeoutError):
+            if isinstance(failure[0], ssl.SSLError) and not isinstance(failure[0], HUNG_UP):
                 self._trouble(f"TLS with {self._settings.host}: {failure[0]}. Check the CA and the certificate.")
                 raise LinkLostError("bad_certificate") from failure[0]
             raise LinkLostError("unreachable") from failure[0]

@@ -117,10 +117,9 @@ def test_a_request_gives_its_key_and_nothing_else(authority: BrokerAuthority, tm
 
 
 def test_a_request_that_is_not_this_boxs_is_refused_in_words(authority: BrokerAuthority, tmp_path: Path) -> None:
-    good = bytearray(request("ami-1"))
-    other = request("ami-1")
-    middle = len(good) // 2
-    bent = good[: middle - 40] + other[middle - 40 : middle] + good[middle:]
+    signed = bytearray(x509.load_pem_x509_csr(request("ami-1")).public_bytes(serialization.Encoding.DER))
+    signed[-1] ^= 1
+    bent = x509.load_der_x509_csr(bytes(signed)).public_bytes(serialization.Encoding.PEM)
     rsa_key = rsa.generate_private_key(65537, 2048)
     for data, said in (
         (request("ami-2"), "of 'ami-2' and not of 'ami-1'"),
@@ -128,7 +127,7 @@ def test_a_request_that_is_not_this_boxs_is_refused_in_words(authority: BrokerAu
         (b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", "no certificate request"),
         (request("ami-1", rsa_key), "proves no P-256 key"),
         (request("ami-1", ec.generate_private_key(ec.SECP384R1())), "proves no P-256 key"),
-        (bytes(bent), "no certificate request|proves no P-256 key"),
+        (bent, "proves no P-256 key"),
     ):
         with pytest.raises(CertificateError, match=said):
             authority.sign("ami-1", data, tmp_path / "box", NOW_S)

@@ -178,3 +178,19 @@ def test_the_cloud_tells_its_trouble_in_words(tmp_path: Path) -> None:
         wait_for(lambda: troubles)
         assert "certificate has expired" in troubles[0]
         assert not carrier.connected
+
+
+def test_a_broker_that_goes_down_in_a_handshake_is_no_fault(tmp_path: Path) -> None:
+    authority = found(tmp_path / "commune", [HOST], NOW_S)
+    authority.give("ami-1", tmp_path / "box", NOW_S)
+    with create_server((HOST, 0)) as server:
+        server.settimeout(20)
+        with box_runs(own(server.getsockname()[1], tmp_path / "box")) as (uplink, life):
+            for _ in range(3):
+                connection, _ = server.accept()
+                connection.settimeout(20)
+                connection.recv(4096)  # the client's first words; unread, the end would be a reset
+                connection.close()
+            wait_for(lambda: uplink.counts["unreachable"] >= 2)
+            assert uplink.counts["bad_certificate"] == 0
+            assert life.faults() == []

@@ -13,6 +13,8 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -296,41 +298,45 @@ def _box(broker: Mosquitto, vehicle: str, **changes: object) -> CarrierSettings:
     return CarrierSettings(**(how | keys | changes))  # type: ignore[arg-type]  # a test's words
 
 
+@contextmanager
+def make_broker(folder: Path, port: int, *words: str) -> Iterator[str]:
+    """What ``make broker`` runs, and what it said."""
+    command = [sys.executable, "-m", "sim.local_broker", str(folder), "--port", str(port), *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as broker:
+        try:
+            assert broker.stdout is not None
+            said = ""
+            while not said.endswith("mosquitto runs until Ctrl-C:\n"):
+                line = broker.stdout.readline()
+                assert line, said
+                said += line
+            yield said
+        finally:
+            broker.terminate()
+
+
 def test_make_broker_makes_what_is_missing_and_says_how_to_use_it(tmp_path: Path, mosquitto: Path) -> None:
     assert mosquitto.exists()
     folder, port = tmp_path / "commune", free_port()
     kept: dict[str, bytes] = {}
-    for hosts in ([], ["--host", "box.example.org"]):
-        command = [sys.executable, "-m", "sim.local_broker", str(folder), "--port", str(port), *hosts]
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as broker:
-            assert broker.stdout is not None
-            said = "".join(iter(broker.stdout.readline, "mosquitto runs until Ctrl-C:\n"))
+    for words, host in (((), "localhost"), (("--host", "box.example.org"), "box.example.org")):
+        with make_broker(folder, port, *words) as said:
             toml = said.partition("[uplink]\n")[2].partition("Its provisioning")[0]
             box = tomllib.loads("\n".join(line.strip() for line in toml.splitlines()))
-            flags = dict(re.findall(r"(--mqtt[\w-]*) (\S+)", said))
-            assert flags["--mqtt"] == f"localhost:{port}"
-            cloud = CarrierSettings(
-                "localhost",
-                port,
-                "cloud",
-                ca=Path(flags["--mqtt-ca"]),
-                cert=Path(flags["--mqtt-cert"]),
-                key=Path(flags["--mqtt-key"]),
-                backoff_longest_s=1.0,
-            )
+            assert (box["host"], box["port"]) == (host, port)
             files = {name: Path(box[f"{name}_file"]) for name in ("ca", "cert", "key")}
-            car = UplinkSettings("localhost", box["port"], "hede-1", **files, backoff_longest_s=1.0)  # type: ignore[arg-type]  # three paths
+            car = replace(UplinkSettings("localhost", port, "hede-1", backoff_longest_s=1.0), **files)  # type: ignore[arg-type]  # three paths
+            flags = dict(re.findall(r"--mqtt-?(\w*) (\S+)", said))
+            assert flags.pop("") == f"localhost:{port}"
+            given = {name: Path(flag) for name, flag in flags.items()}
+            cloud = replace(CarrierSettings("localhost", port, "cloud", backoff_longest_s=1.0), **given)  # type: ignore[arg-type]  # as above
             with listening(cloud, "amibox/v1/+/up/batch") as (_, heard), box_runs(car) as (uplink, life):
                 wait_for(life.connected)
                 assert uplink.publish(Topic.BATCH, b"sealed")
                 wait_for(lambda heard=heard: heard)  # type: ignore[misc]  # a default binds the loop's value
-            broker.terminate()
         now = {name: (folder / name).read_bytes() for name in ("broker/authority/ca.key", "boxes/hede-1/box.key")}
         assert kept in ({}, now)
         kept = now
-        assert box["host"] == (hosts or ["", "localhost"])[1]
     assert "box.example.org" in BrokerAuthority(folder).hosts()
     # What runs is what is shipped, but for the port, and the user where root tries it.
     shipped = (ROOT / "cloud_sync" / "broker" / "mosquitto.conf").read_text().splitlines()
