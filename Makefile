@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline test check ci format-check lint types imports test-system bench-image hil hil-other hil-long bench sticker format clean
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system bench-image hil hil-other hil-long bench sticker format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ demo: setup ## play one whole rental with a simulated car; no network, no root
 
 demo-offline: setup ## a week of a car without network, in seconds
 	$(BIN)/amibox demo-offline
+
+broker: setup ## run mosquitto as it is shipped, with certificates; DIR=build/broker PORT=8883 VEHICLE=hede-1 HOST=
+	$(BIN)/python -m sim.local_broker $(or $(DIR),build/broker) --port $(or $(PORT),8883) \
+	  --vehicle $(or $(VEHICLE),hede-1) $(addprefix --host ,$(HOST))
 
 test: setup ## every test that needs neither root nor further programs
 	$(BIN)/pytest -n auto --dist loadfile -m "not system and not hil"

@@ -50,6 +50,9 @@ ENVELOPE_BYTES: Final = 1024
 REFUSED_CREDENTIALS: Final = frozenset({"Bad user name or password", "Not authorized", "Client identifier not valid"})
 """CONNACK answers (paho's names for 4, 5 and 2) that a retry doesn't cure: back off to the longest wait."""
 
+HUNG_UP: Final = (TimeoutError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""In a handshake: not a word about certificates, but a broker that is slow or just going down. It may pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkNews:
@@ -236,7 +239,7 @@ class Carrier:
             abandoned.set()
             raise LinkLostError("connect_abandoned")
         if failure:
-            if isinstance(failure[0], ssl.SSLError) and not isinstance(failure[0], TimeoutError):
+            if isinstance(failure[0], ssl.SSLError) and not isinstance(failure[0], HUNG_UP):
                 self._trouble(f"TLS with {self._settings.host}: {failure[0]}. Check the CA and the certificate.")
                 raise LinkLostError("bad_certificate") from failure[0]
             raise LinkLostError("unreachable") from failure[0]
@@ -316,7 +319,15 @@ class Carrier:
             raise LinkLostError("lost")
 
     def _over(self) -> str:
-        return "lost" if self._connack is not None else "closed_before_connack"
+        if self._connack is not None:
+            return "lost"
+        if self._settings.cert is not None:
+            # In TLS 1.3 this side's handshake is over before the broker has looked at our certificate.
+            self._trouble(
+                f"{self._settings.host} hung up before it answered. Is {self._settings.cert} over, revoked, or of "
+                "another authority? Else the broker's log says why."
+            )
+        return "closed_before_connack"
 
     def _feed(self, client: Client) -> None:
         """Give paho what its window holds, and never more: it would queue the rest."""

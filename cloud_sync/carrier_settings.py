@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+
+ENDS_SOON_S: Final = 90 * 86_400.0
+"""A certificate that ends within this is told: about the time until somebody is at the car anyway."""
 
 LOOPBACK: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
@@ -32,8 +36,10 @@ def backoff_s(failures: int, first_s: float, longest_s: float, chance: float) ->
 class CarrierSettings:
     """How to reach the broker.
 
-    ``ca`` (a PEM file) switches TLS on, ``cert`` and ``key`` are the client's certificate. Without ``ca`` only a broker
-    on this machine is accepted: a password doesn't travel in clear.
+    ``ca`` (a PEM file) switches TLS on, ``cert`` and ``key`` are the client's certificate; all three are read anew for
+    each connection. Without ``ca`` only a broker on this machine is accepted: a password doesn't travel in clear.
+    ``known_s``, from any thread: it is at least so late (Unix seconds). For who can't trust the system's clock; the
+    broker's certificate is then held against this alone (``cloud_sync.tls``).
     """
 
     host: str
@@ -44,6 +50,7 @@ class CarrierSettings:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    known_s: Callable[[], float] | None = field(default=None, repr=False)
     keepalive_s: int = 60
     backoff_first_s: float = 1.0
     backoff_longest_s: float = 600.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from cloud_sync.carrier_settings import CarrierSettings, Outgoing
+from cloud_sync.tls import client_context
 
 WINDOW: Final = 20
 """QoS 1 messages without PUBACK at a time: the box's 16 batches and a few statuses; paho's and mosquitto's default."""
@@ -34,12 +34,7 @@ def build_client(settings: CarrierSettings, will: Outgoing | None) -> Client:
     if settings.username is not None:
         client.username_pw_set(settings.username, settings.password)
     if settings.ca is not None:
-        client.tls_set(
-            ca_certs=str(settings.ca),
-            certfile=str(settings.cert) if settings.cert else None,
-            keyfile=str(settings.key) if settings.key else None,
-            tls_version=ssl.PROTOCOL_TLS_CLIENT,
-        )
+        client.tls_set_context(client_context(settings))
     if will is not None:
         client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
     return client

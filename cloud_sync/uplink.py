@@ -6,6 +6,7 @@ acknowledgement alone, so whatever a lost connection did not deliver is dropped 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,13 +16,17 @@ from threading import Event as Flag
 from typing import Final, Protocol
 
 from cloud_sync.carrier import Carrier, LinkNews
-from cloud_sync.carrier_settings import CarrierSettings, Outgoing
+from cloud_sync.carrier_settings import ENDS_SOON_S, CarrierSettings, Outgoing
 from cloud_sync.documents.kinds import Refused
+from cloud_sync.tls import day, end_s
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, box_subscriptions, build_topic, check_payload, parse_topic
 from onboard.core.events import Event, FaultReported, LinkReported
 
 ONE_WAY_S: Final = 600.0
 """Batches went out for this long and nothing ever came down: one direction is dead. A new connection may mend it."""
+
+LOOK_EVERY_S: Final = 3600.0
+"""How often the box looks when its own certificate ends."""
 
 
 class Life(Protocol):
@@ -61,7 +66,7 @@ class UplinkSettings:
     steady_s: float = 30.0
     one_way_s: float = ONE_WAY_S
 
-    def carrier(self) -> CarrierSettings:
+    def carrier(self, known_s: Callable[[], float]) -> CarrierSettings:
         """Return what the carrier needs; ValueError, with the remedy, for settings that can't work."""
         return CarrierSettings(
             host=self.host,
@@ -72,6 +77,7 @@ class UplinkSettings:
             ca=self.ca,
             cert=self.cert,
             key=self.key,
+            known_s=known_s,
             keepalive_s=self.keepalive_s,
             backoff_first_s=self.backoff_first_s,
             backoff_longest_s=self.backoff_longest_s,
@@ -84,19 +90,29 @@ class Uplink:
 
     ``offline`` is the signed document that the broker publishes as the last will, however the connection ends.
     ``received`` is called in the worker's thread, for each downward payload of 1 to ``MAX_PAYLOAD_BYTES`` bytes on a
-    topic of this car; it must not raise. Emits ``LinkReported``, and ``FaultReported`` where a person must mend the
-    settings (certificate, user, access list).
+    topic of this car; it must not raise. ``known_s``, called there too: by signed times it is at least so late (Unix
+    seconds); no other clock judges the broker's certificate. Emits ``LinkReported``, and ``FaultReported`` where a
+    person must mend the settings (certificate, user, access list) or renew the box's own certificate.
     """
 
-    def __init__(self, settings: UplinkSettings, offline: bytes, received: Callable[[Topic, bytes], None]) -> None:
+    def __init__(
+        self,
+        settings: UplinkSettings,
+        offline: bytes,
+        received: Callable[[Topic, bytes], None],
+        known_s: Callable[[], float],
+    ) -> None:
         self.name = "uplink"
         self._settings = settings
         self._received = received
+        self._known_s = known_s
+        self._looked_s = -math.inf
+        self._ends_soon = False
         self._emit: Callable[[Event], None] | None = None
         self._faulty = False
         self._unanswered_since_s: float | None = None
         self._carrier = Carrier(
-            settings.carrier(),
+            settings.carrier(known_s),
             subscriptions=box_subscriptions(settings.vehicle),
             payload_max=MAX_PAYLOAD_BYTES,
             received=self._came,
@@ -128,12 +144,29 @@ class Uplink:
 
         def beat() -> None:
             life.beat()
+            self._look_at_own_certificate()
             since_s = self._unanswered_since_s
             if since_s is not None and time.monotonic() - since_s > self._settings.one_way_s:
                 self._unanswered_since_s = None
                 self._carrier.drop_connection("one_way")
 
         self._carrier.run(beat, life.stop)
+
+    def _look_at_own_certificate(self) -> None:
+        """Tell in time that it ends. By the proven time alone: a false sky must not send a technician out."""
+        cert, now_s = self._settings.cert, time.monotonic()
+        if cert is None or self._emit is None or now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        try:
+            ends_s = end_s(cert)
+        except (OSError, ValueError):
+            return  # the carrier tells it, when it needs the file
+        if (soon := ends_s < self._known_s() + ENDS_SOON_S) or self._ends_soon:
+            remedy = f"amibox-cloud broker renew {self._settings.vehicle}, and replace {cert}"
+            detail = f"the box's certificate for the broker ends on {day(ends_s)}: {remedy}" if soon else ""
+            self._emit(FaultReported("certificate", active=soon, detail=detail))
+        self._ends_soon = soon
 
     def _linked(self, news: LinkNews) -> None:
         self._unanswered_since_s = None

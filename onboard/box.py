@@ -161,7 +161,8 @@ class Box:
         if devices.radio is not None:
             workers.append(devices.radio(self.phones))
         if setting.uplink is not None:
-            self._uplink = Uplink(setting.uplink, self.mail.offline(setting.boot_epoch), self._came)
+            offline = self.mail.offline(setting.boot_epoch)
+            self._uplink = Uplink(setting.uplink, offline, self._came, lambda: self.reactor.state.kept.floor_s)
             workers.append(self._uplink)
         self._workers = Workers(workers, self._post)
         await self.reactor.handle(Started(setting.boot_epoch, setting.software, opened.replaced, opened.reason))

@@ -10,6 +10,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from cloud_sync.endpoint.certificates import SHIPPED
 from sim.bench.agent import ASK
 from sim.bench.keys import Certifier
 from sim.bench.machine import GuestError
@@ -28,12 +29,7 @@ use_identity_as_username true
 allow_anonymous false
 acl_file /etc/mosquitto/bench/access
 """
-ACCESS: Final = """\
-user cloud
-topic readwrite amibox/#
-pattern write amibox/v1/%u/up/+
-pattern read amibox/v1/%u/down/+
-"""
+ACCESS: Final = SHIPPED / "access.list"
 
 
 class Commune:
@@ -118,6 +114,6 @@ class Commune:
             certificate, key = certifier.issue(name, host)
             for file, content in (("ca.pem", certifier.pem), (f"{short}.pem", certificate), (f"{short}.key", key)):
                 place.put(f"{folder}/{file}", content, owner=user, mode="640")
-        rig.beside.put("/etc/mosquitto/bench/access", ACCESS.encode(), owner="root:mosquitto", mode="640")
+        rig.beside.put("/etc/mosquitto/bench/access", ACCESS.read_bytes(), owner="root:mosquitto", mode="640")
         broker = BROKER.format(bind="localhost" if host == "localhost" else "")
         rig.beside.put("/etc/mosquitto/conf.d/bench.conf", broker.encode())

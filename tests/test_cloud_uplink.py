@@ -45,8 +45,11 @@ class Running:
     def __init__(self, settings: UplinkSettings) -> None:
         self.life = Life()
         self.received: list[tuple[Topic, bytes]] = []
-        self.uplink = Uplink(settings, OFFLINE, lambda topic, payload: self.received.append((topic, payload)))
+        self.uplink = Uplink(settings, OFFLINE, self.came, lambda: 0.0)
         self.thread = threading.Thread(target=self.uplink.run, args=(self.life,))
+
+    def came(self, topic: Topic, payload: bytes) -> None:
+        self.received.append((topic, payload))
 
     def links(self) -> list[bool]:
         return [event.connected for event in self.life.events if isinstance(event, LinkReported)]
@@ -92,25 +95,27 @@ def test_the_wait_doubles_up_to_its_bound_and_jitter_only_shortens_it_by_up_to_h
 
 def test_a_password_is_not_shown_and_does_not_travel_in_clear() -> None:
     with pytest.raises(ValueError, match="without TLS"):
-        UplinkSettings("broker.example.org", 1883, "ami-1", "ami-1", "secret-word").carrier()
-    assert "secret-word" not in repr(UplinkSettings("127.0.0.1", 1883, "ami-1", "ami-1", "secret-word").carrier())
+        UplinkSettings("broker.example.org", 1883, "ami-1", "ami-1", "secret-word").carrier(lambda: 0.0)
+    assert "secret-word" not in repr(
+        UplinkSettings("127.0.0.1", 1883, "ami-1", "ami-1", "secret-word").carrier(lambda: 0.0)
+    )
     assert is_loopback("::1")
     assert not is_loopback("127.0.0.1.example.org")
 
 
 def test_a_certificate_without_its_key_is_a_mistake_in_the_settings() -> None:
     with pytest.raises(ValueError, match="key file"):
-        UplinkSettings("b.example.org", 8883, "ami-1", ca=Path("ca"), cert=Path("cert")).carrier()
+        UplinkSettings("b.example.org", 8883, "ami-1", ca=Path("ca"), cert=Path("cert")).carrier(lambda: 0.0)
 
 
 def test_nothing_is_taken_while_there_is_no_connection() -> None:
-    uplink = Uplink(settings(free_port()), OFFLINE, lambda _topic, _payload: None)
+    uplink = Uplink(settings(free_port()), OFFLINE, lambda _topic, _payload: None, lambda: 0.0)
     assert not uplink.publish(Topic.BATCH, b"x")
     assert uplink.counts["not_connected"] == 1
 
 
 def test_a_box_publishes_neither_downward_nor_what_no_document_can_be() -> None:
-    uplink = Uplink(settings(free_port()), OFFLINE, lambda _topic, _payload: None)
+    uplink = Uplink(settings(free_port()), OFFLINE, lambda _topic, _payload: None, lambda: 0.0)
     for channel, payload in ((Topic.ACK, b"x"), (Topic.BATCH, b""), (Topic.BATCH, bytes(MAX_PAYLOAD_BYTES + 1))):
         with pytest.raises(ValueError, match=r"."):
             uplink.publish(channel, payload)

@@ -1,4 +1,4 @@
-"""``amibox-cloud``: make the commune's keys, make a box, run the endpoint."""
+"""``amibox-cloud``: make the commune's keys, make a box, make the broker's certificates, run the endpoint."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloud_sync.carrier_settings import CarrierSettings, is_loopback
 from cloud_sync.documents import Refused
-from cloud_sync.endpoint import authority, lists
+from cloud_sync.endpoint import authority, broker_command, lists
 from cloud_sync.endpoint.app import create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError, Paths
+from cloud_sync.endpoint.certificates import CertificateError
 from cloud_sync.endpoint.ingest import Consumer, Ingest
 from cloud_sync.endpoint.models import StationInfo
 from cloud_sync.endpoint.store import Store, StoreError, sqlite_url
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None, now: Callable[[], float] = time.time) ->
     os.umask(0o077)  # keys, bookings and trips are nobody else's
     try:
         return int(arguments.run(arguments))
-    except (AuthorityError, StoreError, Refused, ValueError, OSError) as error:
+    except (AuthorityError, CertificateError, StoreError, Refused, ValueError, OSError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201  (a command prints)
         return 1
 
@@ -65,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--dir", metavar="DIR", type=Path, required=True, help="folder of the endpoint")
     add.add_argument("--out", metavar="FILE", type=Path, required=True, help="the provisioning file to write")
     add.set_defaults(run=_add_box)
+
+    broker_command.add_parser(commands)
 
     serve = commands.add_parser(
         "serve",

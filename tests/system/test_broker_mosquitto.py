@@ -1,17 +1,16 @@
-"""Claims about sessions, wills and lost links, on a real mosquitto with the access list that a commune would use."""
+"""Claims about sessions, wills and lost links, on a real mosquitto with the configuration that is shipped."""
 
 from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cloud_sync.carrier_settings import CarrierSettings
 from cloud_sync.documents import Offline, decode_ack, decode_reservation_list, encode_offline
 from cloud_sync.endpoint import views
 from cloud_sync.endpoint.ingest import Consumer
@@ -19,80 +18,32 @@ from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.core.events import Event, LinkReported
 from onboard.core.records import Booted
-from tests.cloud_rig import EPOCH, WHOLE_RENTAL, Box, Cloud, free_port, make_cloud, wait_for
+from tests.broker_rig import Mosquitto
+from tests.cloud_rig import EPOCH, WHOLE_RENTAL, Box, Cloud, make_cloud, wait_for
 
 KEEPALIVE_S = 2
-ACCESS = """
-user cloud
-topic read amibox/v1/+/up/+
-topic write amibox/v1/+/down/+
-pattern write amibox/v1/%u/up/+
-pattern read amibox/v1/%u/down/+
-"""
-
-
-class Mosquitto:
-    """A mosquitto of our own, with users and an access list, that can be frozen, killed and started again."""
-
-    def __init__(self, program: Path, folder: Path) -> None:
-        self._program = program
-        self.port = free_port()
-        users = folder / "users"
-        users.write_text("ami-1:word\nami-2:word\ncloud:word\n")
-        subprocess.run(["mosquitto_passwd", "-U", str(users)], check=True)
-        (folder / "access").write_text(ACCESS)
-        self._settings = folder / "mosquitto.conf"
-        self._settings.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {users}\n"
-            f"acl_file {folder / 'access'}\npersistence false\nuser root\n"
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([self._program, "-c", str(self._settings)], stderr=subprocess.DEVNULL)
-        wait_for(self._open)
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def _open(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 class Car:
-    """A box's uplink in its thread, and what came down to it."""
+    """A box's uplink in its thread, and what came down to it. ``port``: of something between it and the broker."""
 
-    def __init__(self, broker: Mosquitto, box: Box, vehicle: str = "ami-1") -> None:
+    def __init__(self, broker: Mosquitto, box: Box, vehicle: str = "ami-1", port: int | None = None) -> None:
         self.events: list[Event] = []
         self.received: list[tuple[Topic, bytes]] = []
         self.box = box
         self.stop = threading.Event()
         self.emit = self.events.append
-        settings = UplinkSettings(
-            "127.0.0.1",
-            broker.port,
-            vehicle,
-            vehicle,
-            "word",
-            keepalive_s=KEEPALIVE_S,
-            backoff_first_s=0.05,
-            backoff_longest_s=0.2,
-        )
+        settings = replace(broker.uplink(vehicle, keepalive_s=KEEPALIVE_S), port=port or broker.port)
         offline = encode_offline(Offline(vehicle, EPOCH), box.given.signing)
-        self.uplink = Uplink(settings, offline, lambda topic, payload: self.received.append((topic, payload)))
+        self.uplink = Uplink(settings, offline, self.came, lambda: 0.0)
         self.thread = threading.Thread(target=self.uplink.run, args=(self,))
         self.thread.start()
 
     def beat(self) -> None:
         pass
+
+    def came(self, topic: Topic, payload: bytes) -> None:
+        self.received.append((topic, payload))
 
     def connected(self) -> bool:
         links = [event.connected for event in self.events if isinstance(event, LinkReported)]
@@ -110,7 +61,7 @@ class Car:
 
 @pytest.fixture
 def broker(mosquitto: Path, tmp_path: Path) -> Iterator[Mosquitto]:
-    made = Mosquitto(mosquitto, tmp_path)
+    made = Mosquitto(mosquitto, tmp_path / "broker")
     made.start()
     yield made
     made.kill()
@@ -140,17 +91,7 @@ def consumer(broker: Mosquitto, cloud: Cloud, box: Box) -> Iterator[Consumer]:
 
 
 def make_consumer(broker: Mosquitto, cloud: Cloud) -> Consumer:
-    settings = CarrierSettings(
-        "127.0.0.1",
-        broker.port,
-        "cloud",
-        "cloud",
-        "word",
-        keepalive_s=KEEPALIVE_S,
-        backoff_first_s=0.05,
-        backoff_longest_s=0.2,
-    )
-    made = Consumer(settings, cloud.ingest)
+    made = Consumer(broker.cloud(keepalive_s=KEEPALIVE_S), cloud.ingest)
     made.start()
     return made
 
@@ -195,7 +136,7 @@ def test_the_retained_keys_and_list_wait_for_a_box_that_connects_later(car: Car)
 @pytest.mark.usefixtures("consumer")
 def test_a_car_that_falls_silent_is_reported_by_its_will(broker: Mosquitto, cloud: Cloud, box: Box) -> None:
     relay = Relay(broker.port)
-    car = Car(relay, box)  # type: ignore[arg-type]  # only its port is asked for
+    car = Car(broker, box, port=relay.port)
     try:
         wait_for(car.connected)
         assert car.uplink.publish(Topic.STATUS, box.status())
