@@ -47,11 +47,11 @@ def left(disk: Disk, survivors: str) -> dict[str, bytes]:
 
 
 def test_what_was_synced_stays_and_every_other_write_is_kept_or_dropped_whatever_its_order() -> None:
-    disk = disk_after(*MADE, Write(0, 0, b"old"), Sync(0), Write(0, 0, b"N"), Write(0, 2, b"W!"))
+    disk = disk_after(*MADE, Write(0, 0, b"old"), Sync(0), Write(0, 0, b"NE"), Write(0, 1, b"W!"))
     found = {text: left(disk, text)["a"] for text in ("0:00", "0:10", "0:01", "0:11")}
-    assert found == {"0:00": b"old", "0:10": b"Nld", "0:01": b"olW!", "0:11": b"NlW!"}
+    assert found == {"0:00": b"old", "0:10": b"NEd", "0:01": b"oW!", "0:11": b"NW!"}
     disk.take(Sync(0))
-    assert left(disk, "0:") == {"a": b"NlW!"}
+    assert left(disk, "0:") == {"a": b"NW!"}
 
 
 def test_a_write_is_torn_at_multiples_of_512_bytes_of_its_file() -> None:
@@ -131,6 +131,15 @@ def test_what_is_drawn_hangs_on_the_seed_alone() -> None:
     assert first == again
     assert first != other
     assert {fate for each in first for fate in each.fates} > {KEPT, DROPPED, LENGTH}
+
+
+def test_what_is_drawn_holds_the_last_operation_or_it_was_a_state_of_the_cut_before() -> None:
+    disk = disk_after(*MADE, Write(0, 0, b"x"), Create("b", 1), Write(1, 0, b"y"))
+    assert all(each.fates[-1].kept for each in drawn(disk, chance(1), 50))
+    disk.take(Rename("b", "c"))
+    assert {each.names for each in drawn(disk, chance(1), 50)} == {2}
+    disk.take(Sync(1))
+    assert list(drawn(disk, chance(1), 50)) == []
 
 
 # What strace prints, with the bytes in hexadecimal.

@@ -54,8 +54,9 @@ def test_without_strace_it_fails_with_the_remedy(tmp_path: Path, monkeypatch: py
         record("rentals", "none", tmp_path)
 
 
-def crash_states(folder: Path, states: int) -> int:
-    return run.main(["--script", "rentals", "--folder", str(folder), "--states", str(states), "--jobs", "1"])
+def crash_states(folder: Path, states: int, seed: int = 1) -> int:
+    arguments = ["--script", "rentals", "--states", str(states), "--jobs", "1", "--seed", str(seed)]
+    return run.main([*arguments, "--folder", str(folder)])
 
 
 @pytest.fixture
@@ -78,12 +79,18 @@ def test_the_long_run_goes_on_where_it_stopped_and_adds_up(
     assert second["done"]["1"] > first["done"]["1"]
     assert len((folder / "seen-rentals").read_bytes()) == 8 * second["scripts"]["rentals"]["distinct"]
     assert (folder / "rentals" / "none" / "trace").read_bytes() == trace
+    # Another seed looks at many of the same: they are not counted again.
+    assert crash_states(folder, second["scripts"]["rentals"]["distinct"] + 1, seed=2) == 0
+    third = json.loads((folder / "totals.json").read_text())
+    seen = (folder / "seen-rentals").read_bytes()
+    assert len({seen[at : at + 8] for at in range(0, len(seen), 8)}) == third["scripts"]["rentals"]["distinct"]
+    assert third["scripts"]["rentals"]["distinct"] > second["scripts"]["rentals"]["distinct"]
     # Other code, other states: nothing is added to the old ones.
     monkeypatch.setattr(run, "_code", lambda: "another")
     assert crash_states(folder, 100) == 0
     assert "counted anew" in capsys.readouterr().out
-    third = json.loads((folder / "totals.json").read_text())
-    assert third["scripts"]["rentals"]["distinct"] < second["scripts"]["rentals"]["distinct"]
+    fourth = json.loads((folder / "totals.json").read_text())
+    assert fourth["scripts"]["rentals"]["distinct"] < second["scripts"]["rentals"]["distinct"]
 
 
 @pytest.mark.usefixtures("few_weaknesses")

@@ -185,6 +185,7 @@ class Disk:
     def __init__(self) -> None:
         self.count = 0
         """Operations taken."""
+        self.last: Operation | None = None
         self._files: dict[int, _File] = {}
         self._synced_names: dict[str, int] = {}
         self._namings: list[Naming] = []
@@ -210,6 +211,7 @@ class Disk:
             case _:
                 assert_never(operation)
         self.count += 1
+        self.last = operation
 
     def namings(self) -> int:
         """Return how many namings are not synced."""

@@ -6,7 +6,23 @@ from collections.abc import Iterator
 from random import Random
 from typing import Final
 
-from sim.crash.disk import DROPPED, KEPT, LENGTH, Change, Disk, Fate, Survivors, Write, torn
+from sim.crash.disk import (
+    DROPPED,
+    KEPT,
+    LENGTH,
+    Change,
+    Create,
+    Disk,
+    Fate,
+    Remove,
+    Rename,
+    Settled,
+    Survivors,
+    Sync,
+    SyncDirectory,
+    Write,
+    torn,
+)
 
 SINGLED_OUT: Final = 24
 """Of so many unsynced changes each is looked at by itself: the newest half of them, and others drawn."""
@@ -34,16 +50,21 @@ def telling(disk: Disk, chance: Random) -> Iterator[Survivors]:
 
 
 def drawn(disk: Disk, chance: Random, count: int) -> Iterator[Survivors]:
-    """Return so many by chance, if there is anything to choose: many kept in some, few in others."""
+    """Return so many by chance: many kept in some, few in others, and the last operation in all.
+
+    Without the last one it is a state of the cut before; after a sync there is none that was not there before it.
+    """
     waiting = disk.waiting()
-    if len(waiting) < 2 and not disk.namings():
+    if isinstance(disk.last, Sync | SyncDirectory | Settled | None):
         return
+    naming = isinstance(disk.last, Create | Rename | Remove)
     for _ in range(count):
         share = chance.choice((0.1, 0.5, 0.9))
-        yield Survivors(
-            chance.randint(0, disk.namings()),
-            tuple(_fate(change, longer, share, chance) for _, change, longer in waiting),
-        )
+        fates = [_fate(change, longer, share, chance) for _, change, longer in waiting]
+        if not naming:
+            _, change, longer = waiting[-1]
+            fates[-1] = _fate(change, longer, 1.0, chance)
+        yield Survivors(disk.namings() if naming else chance.randint(0, disk.namings()), tuple(fates))
 
 
 def _singled(waiting: Waiting, place: int, *, last: bool) -> Iterator[tuple[Fate, Fate]]:
@@ -67,7 +88,7 @@ def _singled(waiting: Waiting, place: int, *, last: bool) -> Iterator[tuple[Fate
 def _fate(change: Change, longer: bool, share: float, chance: Random) -> Fate:  # noqa: FBT001 - as ``waiting`` has it
     if chance.random() >= share:
         return DROPPED
-    if not isinstance(change, Write) or chance.random() < 0.7:
+    if not isinstance(change, Write) or chance.random() < 0.5:
         return KEPT
     pieces = len(change.pieces())
     if longer and chance.random() < 0.2:
