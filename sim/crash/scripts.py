@@ -384,7 +384,6 @@ def main(arguments: list[str]) -> None:
     """Play one script."""
     script, weakness, folder = arguments
     logging.disable()
-    # Ids are drawn; the states of one recording are what is counted, so they may differ from recording to recording.
     WEAKNESSES[weakness][1]()
     witness = Witness(Path(folder) / WITNESS, early=weakness == "early")
     witness.install()
