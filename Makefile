@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system bench-image hil hil-other hil-long bench sticker format clean
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states bench-image hil hil-other hil-long bench sticker format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ broker: setup ## run mosquitto as it is shipped, with certificates; DIR=build/br
 	$(BIN)/python -m sim.local_broker $(or $(DIR),build/broker) --port $(or $(PORT),8883) \
 	  --vehicle $(or $(VEHICLE),hede-1) $(addprefix --host ,$(HOST))
 
-test: setup ## every test that needs neither root nor further programs
+test: setup ## every test that needs no root; of further programs strace alone (apt)
 	$(BIN)/pytest -n auto --dist loadfile -m "not system and not hil"
 
 check: format-check lint types imports test ## what must be green before a commit
@@ -75,6 +75,9 @@ imports: setup ## who may import whom
 
 test-system: setup .venv/.desk ## the tests that need mosquitto, dbus-daemon, strace, pcscd, sshd, and pip's index
 	$(BIN)/pytest -m system
+
+crash-states: setup ## power cuts at every write of the store, a long run that adds up; STATES=100000 SEED=1
+	$(BIN)/python -m sim crash-states --states $(or $(STATES),100000) --seed $(or $(SEED),1)
 
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)

@@ -176,8 +176,8 @@ class Reserve:
 
     @property
     def released(self) -> bool:
-        """The room has been given back and not yet taken again."""
-        return not self._path.exists()
+        """The room has been given back and not yet taken again, or a power cut left less of it than there was."""
+        return not self._path.exists() or self._path.stat().st_size < self._size
 
     def release(self) -> bool:
         """Give the room back. False: there was nothing left to give."""

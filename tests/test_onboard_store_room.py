@@ -60,6 +60,22 @@ def test_on_the_reserve_the_log_stays_small_so_that_the_reserve_holds_trips(
     again.store.close()
 
 
+def test_a_reserve_that_a_power_cut_left_empty_is_taken_again_and_on_a_full_disk_passes_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(tmp_path).store.close()
+    (tmp_path / "reserve").write_bytes(b"")
+    with monkeypatch.context() as full:
+        full.setattr(Reserve, "take", lambda _self: False)
+        opened = open_store(tmp_path)
+        assert opened.store.on_reserve, "a fault to show: there is nothing to fall back upon"
+        opened.store.close()
+    again = open_store(tmp_path)
+    assert not again.store.on_reserve
+    assert (tmp_path / "reserve").stat().st_size == LIMITS.reserve_bytes
+    again.store.close()
+
+
 def test_ranks_follow_the_core_and_a_trip_is_never_expendable() -> None:
     assert {rank_of(record) for record in (track(1), denied())} == {Rank.EXPENDABLE}
     assert rank_of(fault(1)) is Rank.ORDINARY
