@@ -241,6 +241,26 @@ def test_only_a_car_that_is_shut_still_and_untouched_is_taken_over(spoils: str) 
     assert not kit.all(RentalEnded)
 
 
+def test_an_abandoned_car_that_only_stood_there_since_a_power_cut_is_not_billed_for_that() -> None:
+    kit = Kit().ready(booking(end_s=1800), booking(BOB, 3600, 9000))
+    kit.begin()
+    kit.travel()
+    used_s = kit.t
+    kit.wait(700)
+    kit.boot(kit.t)
+    kit.clock()
+    kit.t += 1.0
+    kit.contacts(locked=False)
+    kit.wait(6000)
+    kit.drive(0.0)  # the next driver opens the door, and the bus wakes up
+    kit.contacts(locked=False)
+    kit.give(card(BOB))
+    assert kit.word == "opening"
+    ended = kit.last(RentalEnded)
+    assert ended.reason is RentalEndReason.ABANDONED
+    assert used_s - 300 <= ended.billable_s <= used_s + 1, "what was saved of it, five minutes less at most"
+
+
 def test_a_stranger_who_taps_again_and_again_does_not_keep_an_abandoned_car_blocked() -> None:
     kit = Kit().ready(booking(end_s=600), booking(BOB, 1500, 9000))
     kit.begin()

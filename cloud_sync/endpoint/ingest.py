@@ -33,7 +33,7 @@ from cloud_sync.documents import (
 from cloud_sync.endpoint import lists
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.messages import Box, Outcome, StatusResult
-from cloud_sync.endpoint.store import Store
+from cloud_sync.endpoint.store import Store, stalled_from
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic, check_payload, cloud_subscriptions, parse_topic
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,12 @@ class Ingest:
         listed = lists.current(self._store, self._authority, box, int(now_s), self._horizon_days)
         if listed.version != status.list_version:
             messages.append(_to(box, Topic.LIST, listed.document))
+        with self._store.read() as db:
+            from_seq = stalled_from(db, status, now_s)
+        if from_seq is not None:
+            self.counts["resends"] += 1
+            resend = Resend(box.vehicle, status.store_id, from_seq)
+            messages.append(_to(box, Topic.RESEND, self._authority.sign_resend(resend)))
         return messages
 
     def _keys(self, box: Box) -> Outgoing:

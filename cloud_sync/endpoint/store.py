@@ -24,6 +24,9 @@ from cloud_sync.endpoint.messages import Box, ListRow, LogPlace, StatusResult, T
 RESEND_EVERY_S: Final = 30.0
 """A gap is asked for again after this long; the box answers within a second or is away."""
 
+STALLED_S: Final = 150.0
+"""A box that has rows for us sends some at least this often: its first repetition comes after a minute."""
+
 ALARMS_MAX: Final = 10_000
 """More alarms of one vehicle are not kept: by then nobody needs another one."""
 
@@ -184,6 +187,23 @@ def log_place(db: Connection, vehicle: str, store_id: bytes) -> tuple[LogPlace, 
     if row is None:
         return LogPlace(0, GENESIS), False
     return LogPlace(row.up_to_seq, row.digest), row.highest_seq > row.up_to_seq
+
+
+def stalled_from(db: Connection, status: Status, now_s: float) -> int | None:
+    """Return from where on a box's rows are missing here though nothing of them is on its way; None if all is well.
+
+    After this database was restored from an older copy the box knows all that it wrote to be acknowledged, and sends
+    nothing by itself.
+    """
+    place, _ = log_place(db, status.vehicle, status.store_id)
+    if place.up_to_seq >= status.up_to_seq:
+        return None
+    table, boots = tables.events, tables.boots
+    mine = (table.c.vehicle == status.vehicle, table.c.store_id == status.store_id)
+    came_s = db.scalar(select(func.max(table.c.received_s)).where(*mine, table.c.seq >= place.up_to_seq))
+    boot = (boots.c.vehicle == status.vehicle, boots.c.boot_epoch == status.boot_epoch)
+    since_s = max(came_s or 0.0, db.scalar(select(boots.c.first_seen_s).where(*boot)) or 0.0)
+    return None if 0 <= now_s - since_s < STALLED_S else place.up_to_seq + 1
 
 
 def newest_store(db: Connection, vehicle: str) -> bytes | None:

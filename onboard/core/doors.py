@@ -116,10 +116,11 @@ def on_report(d: Draft, event: DoorReported) -> None:
     before = d.state.doors.report
     if before is not None and event.sampled_s < before.sampled_s:
         return
-    changed = before is None or _contacts(before) != _contacts(event)
+    changed = before is not None and _contacts(before) != _contacts(event)
     d.doors(report=event)
-    if changed:
+    if changed:  # the first report of a boot tells how things are, and not that somebody moved them
         d.doors(touched_s=d.boot_s, left_open_told=False)
+    if changed or before is None:
         d.tell_status()
     _note_opened(d, event)
     pending = d.state.doors.actuation

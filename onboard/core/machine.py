@@ -186,6 +186,7 @@ def _start(d: Draft, event: Started) -> None:
     running = d.kept.rental
     trip = running.trip if running is not None else None
     d.set(boot_epoch=event.boot_epoch, software=event.software)
+    d.set(began_s=d.boot_s)
     d.doors(touched_s=d.boot_s)
     results.on_started(d)
     d.sending(acked_seq=d.kept.outbox.acked_seq, sent_seq=d.kept.outbox.acked_seq, heard_at_s=d.boot_s)

@@ -48,7 +48,8 @@ def begin(d: Draft, grant: Grant, credential: str) -> None:
         rental = Rental(d.kept.rentals + 1, grant.kind, grant.booking, trip.span, trip)
         d.keep(rentals=rental.number)
     else:
-        rental = replace(rental, trip=trip, trips=rental.trips + 1)
+        used_s, _ = length(rental.span, trip.span.started, d.state.boot_epoch)
+        rental = replace(rental, trip=trip, trips=rental.trips + 1, used_s=used_s)
     d.keep(rental=rental, trips=number)
     last = d.state.last_driver
     d.set(last_driver=replace(last, used=True) if grant.rule == 5 and last is not None else None)
@@ -92,7 +93,7 @@ def end_trip(d: Draft, reason: TripEndReason, flags: tuple[str, ...] = ()) -> No
     if reason is not TripEndReason.NOT_OPENED:
         billable_s, basis = length(rental.span, at, d.state.boot_epoch)
         if reason is TripEndReason.ABANDONED:
-            untouched_s = d.boot_s - (d.state.vehicle.still_since_s or d.state.doors.touched_s)
+            untouched_s = billable_s - _used_s(d, rental, billable_s)
             billable_s = max(rental.billable_s, billable_s - untouched_s)
             duration_s = max(0.0, duration_s - untouched_s)
         rental = replace(rental, billable_s=billable_s, billable_basis=basis)
@@ -125,6 +126,16 @@ def end_trip(d: Draft, reason: TripEndReason, flags: tuple[str, ...] = ()) -> No
         d.set(locked_s=d.boot_s)
     if why is not None:
         end_rental(d, why)
+
+
+def _used_s(d: Draft, rental: Rental, length_s: float) -> float:
+    """Return how long a rental had lasted when its car last came to stand, or was touched.
+
+    A car that only stood there since this boot began was used before that: what was saved then counts.
+    """
+    if d.state.doors.touched_s <= d.state.began_s:
+        return min(rental.used_s, length_s)
+    return length_s - (d.boot_s - (d.state.vehicle.still_since_s or d.state.doors.touched_s))
 
 
 def _why_over(d: Draft, rental: Rental, reason: TripEndReason, *, finish: bool) -> RentalEndReason | None:
@@ -223,7 +234,8 @@ def save_progress(d: Draft) -> None:
         return
     at, epoch = d.stamp, d.state.boot_epoch
     trip = replace(rental.trip, meter=d.state.meter, span=save(rental.trip.span, at, epoch))
-    d.keep(rental=replace(rental, trip=trip, span=save(rental.span, at, epoch)))
+    span = save(rental.span, at, epoch)
+    d.keep(rental=replace(rental, trip=trip, span=span, used_s=_used_s(d, rental, span.saved_s)))
     d.set(progress_at_s=d.boot_s + d.policy.progress_every_s)
 
 

@@ -70,6 +70,9 @@ class Rental:
     billable_basis: str = "boot"
     overdue_told: bool = False
     """Told that it outlasts its booking; or, for a re-opening, that it is driven away."""
+    used_s: float = 0.0
+    """How long it had lasted when its car was last known to be used, as of the last save: what an abandoned one is
+    billed to where nobody has seen it since a power cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,8 @@ class State:
     denied: tuple[Answered, ...] = ()
     """Commands that were refused in this boot, oldest first. Not kept: a refusal moved nothing, and whoever asks for
     one shall not have the disk written."""
+    began_s: float = 0.0
+    """Boot time at which the daemon began."""
     purged_s: float = float("-inf")
     """When what is not needed any more was last looked for."""
     copy_told_s: float = float("-inf")
