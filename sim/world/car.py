@@ -321,7 +321,7 @@ class Car:
                 if self.box is box:
                     self.post(report)
 
-            asyncio.get_running_loop().call_later(self._rng.uniform(0.1, 3.0), late)
+            asyncio.get_running_loop().call_later(self._rng.choice((0.5, 3.0, 15.0)) * self._rng.random(), late)
             return
         self.post(report)
 

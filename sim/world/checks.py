@@ -48,6 +48,8 @@ PASSING: Final = frozenset({"moving", "busy", "door_unknown", "not_moved", "not_
 """Refusals of a running trip's driver that pass by themselves."""
 SETTLES_S: Final = 45.0
 """An end that was asked for is over this long after everything allows it."""
+LATE_S: Final = 16.0
+"""A report says what was true so long ago at most (``sim.world.car``)."""
 BILLED_S: Final = 20.0
 """Of a bill, what a late report and the edges of seconds may add."""
 
@@ -70,7 +72,10 @@ class Ledger:
     last_end_person: str = ""
     granted: str = ""
     """By which record the door may open now."""
+    lock_pulse: tuple[float, bool] = (0.0, True)
+    """When the last lock pulse was given, and whether the car was locked then."""
     ending_since_s: float | None = None
+    list_version: int = 0
 
 
 class Checks:
@@ -118,6 +123,9 @@ class Checks:
                     self._broken(car, "a power cut damaged the database")
                 case _:
                     pass
+        if kept.grants.version_floor < ledger.list_version:
+            self._broken(car, f"it takes list {kept.grants.version_floor} after list {ledger.list_version}")
+        ledger.list_version = kept.grants.version_floor
         running = ledger.running.trip if ledger.running is not None else None
         held = kept.rental.trip.number if kept.rental is not None and kept.rental.trip is not None else None
         if running != held:
@@ -180,7 +188,9 @@ class Checks:
         """A pulse is given."""
         if car.speed_mps > 0 and car.bus_gone is False and not self._world.rates.signals_lost:
             self._broken(car, f"{action.value} is pulsed at {car.speed_mps} m/s")
-        if action is Action.UNLOCK:
+        if action is Action.LOCK:
+            self.ledger(car).lock_pulse = (now_s(), car.locked)
+        else:
             if self.ledger(car).running is None:
                 self._broken(car, "a door opens and no trip runs")
             self._world.tale.counts["unlocks"] += 1
@@ -216,9 +226,9 @@ class Checks:
     def _ended(self, car: Car, ledger: Ledger, record: TripEnded) -> None:
         if ledger.running is None or ledger.running.trip != record.trip:
             self._broken(car, f"trip {record.trip} ends, which does not run")
-        if record.reason is TripEndReason.LOCKED and car.lies is None:
-            since_s = now_s() - car.told_truth_since_s
-            if not car.locked and now_s() - car.moved_at_s > 10.0 and since_s > 10.0:
+        if record.reason is TripEndReason.LOCKED and car.lies is None and now_s() - car.told_truth_since_s > LATE_S:
+            pulse_s, locked_then = ledger.lock_pulse
+            if not (car.locked or locked_then or car.locked_at_s >= pulse_s):
                 self._broken(car, f"trip {record.trip} ends locked, and the car stands open")
         ledger.ended[record.trip] = record
         ledger.running = None

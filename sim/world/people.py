@@ -110,23 +110,29 @@ class People:
         car.move_door(is_open=False)
         world.tale.tell(who.name, f"drives {car.name}")
         if self._chance("stops_on_the_way"):
-            halfway = world.stations[-1]
-            await car.drive(halfway, rng.uniform(500, 3000))
-            if await self._lock(who, car, booking):
-                await world.sleep(rng.uniform(30, 1500))
-                for _ in range(OPENINGS_MAX * 4):
-                    await self._ask(who, car, booking, Op.UNLOCK)
-                    await self._look()
-                    if not car.locked:
-                        break
-                    await self._patience()
-                else:
-                    world.tale.tell(who.name, "can't get in again, and walks home")
-                    world.checks.walked_home(car, booking)
+            await car.drive(world.stations[-1], rng.uniform(500, 3000))
+            for _ in range(rng.choice((1, 1, 4))):
+                if not await self._lock(who, car, booking):
+                    break
+                await world.sleep(rng.choice((3, 60, 1500)) * rng.random())
+                if not await self._get_back_in(who, car, booking):
                     return
-                car.move_door(is_open=True)
-                car.move_door(is_open=False)
         await car.drive(stations[booking.dropoff], rng.uniform(800, 4000))
+
+    async def _get_back_in(self, who: Person, car: Car, booking: Booking) -> bool:
+        """Open the own rental again, whatever it takes."""
+        for _ in range(OPENINGS_MAX * 4):
+            await self._ask(who, car, booking, Op.UNLOCK)
+            await self._look()
+            if not car.locked:
+                car.move_door(is_open=True)
+                await self._world.sleep(1.0)
+                car.move_door(is_open=False)
+                return True
+            await self._patience()
+        self._world.tale.tell(who.name, "can't get in again, and walks home")
+        self._world.checks.walked_home(car, booking)
+        return False
 
     async def _leave(self, who: Person, car: Car, booking: Booking) -> None:
         if car.locked:

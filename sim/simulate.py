@@ -1,0 +1,216 @@
+"""``python -m sim simulate``: many seeds' worlds, one after the other, and a story where a rule is broken.
+
+    python -m sim simulate --seeds 200                     seeds 0 to 199
+    python -m sim simulate --seeds 20000 --jobs 2          resumes where the last such run stopped, and adds up
+    python -m sim simulate --replay 311                    one seed once more, with its story
+    python -m sim simulate --replay 311 --shrink           the shortest story that still breaks a rule
+
+exit codes: 0 every rule held; 1 one was broken; 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from sim.world.play import Outcome, Plan, drawn, live
+
+YEAR_S: Final = 365.25 * 86_400
+CHUNK: Final = 10
+"""Seeds that a process plays before it tells; totals are saved as often."""
+BAR: Final = 30
+STORY_LINES: Final = 40
+SHRINK_TRIES: Final = 60
+
+
+@dataclass(slots=True)
+class Totals:
+    """What was played so far. ``broken``: by seed, what was broken."""
+
+    next_seed: int = 0
+    lived_s: float = 0.0
+    car_s: float = 0.0
+    took_s: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path | None) -> Totals:
+        """Read what a run has saved; nothing where there is none."""
+        if file is None or not file.exists():
+            return cls()
+        held = json.loads(file.read_text())
+        return cls(**{**held, "counts": Counter(held["counts"])})
+
+    def save(self, file: Path | None) -> None:
+        """Keep it for the next run, whole or not at all."""
+        if file is None:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values = {name: getattr(self, name) for name in self.__slots__}
+        scratch = file.with_suffix(".new")
+        scratch.write_text(json.dumps(values, indent=1, sort_keys=True))
+        scratch.replace(file)
+
+    def add(self, outcome: Outcome, took_s: float) -> None:
+        """Count one world."""
+        self.lived_s += outcome.lived_s
+        self.car_s += outcome.lived_s * outcome.plan.cars
+        self.took_s += took_s
+        self.counts += outcome.counts
+        if outcome.broken:
+            self.broken[str(outcome.plan.seed)] = outcome.broken
+
+
+def main(argv: list[str]) -> int:
+    """Play; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sim simulate",
+        description=str(__doc__).replace("`", ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, default=200, help="play seeds up to this one (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="from this one on (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--totals", type=Path, help="a file with what was played: goes on from there, and adds up")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="play this seed, and tell its story")
+    parser.add_argument("--shrink", action="store_true", help="with --replay: look for the shortest story")
+    args = parser.parse_args(argv)
+    logging.disable(logging.CRITICAL)
+    if args.replay is not None:
+        return _replay(drawn(args.replay), shrink=args.shrink)
+    return _many(args)
+
+
+def _many(args: argparse.Namespace) -> int:
+    totals = Totals.load(args.totals)
+    first = max(args.first, totals.next_seed)
+    began_s = time.monotonic()
+    for seeds, outcomes in _played(first, args.seeds, args.jobs):
+        for outcome, took_s in outcomes:
+            totals.add(outcome, took_s)
+            if outcome.broken:
+                _tell_broken(outcome)
+        totals.next_seed = seeds.stop
+        totals.save(args.totals)
+        _bar(seeds.stop - first, args.seeds - first, totals, began_s)
+    sys.stdout.write(summary(totals, time.monotonic() - began_s))
+    return 1 if totals.broken else 0
+
+
+def _played(first: int, end: int, jobs: int) -> Iterator[tuple[range, list[tuple[Outcome, float]]]]:
+    """Give the outcomes of chunks of seeds, in order."""
+    chunks = [range(at, min(at + CHUNK, end)) for at in range(first, end, CHUNK)]
+    if jobs == 1:
+        for chunk in chunks:
+            yield chunk, _chunk(chunk)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from zip(chunks, pool.map(_chunk, chunks), strict=True)
+
+
+def _chunk(seeds: range) -> list[tuple[Outcome, float]]:
+    logging.disable(logging.CRITICAL)
+    found = []
+    for seed in seeds:
+        began_s = time.process_time()
+        outcome = live(drawn(seed))
+        found.append((outcome, time.process_time() - began_s))
+    return found
+
+
+def _bar(done: int, of: int, totals: Totals, took_s: float) -> None:
+    if not sys.stderr.isatty():
+        return
+    full = BAR * done // max(of, 1)
+    left_s = took_s / max(done, 1) * (of - done)
+    rate = totals.lived_s / max(totals.took_s, 1e-9)
+    sys.stderr.write(
+        f"\r[{'#' * full}{'.' * (BAR - full)}] {done} of {of} seeds, {len(totals.broken)} broken, "
+        f"{rate:,.0f} x real time, {left_s / 60:.0f} min left "
+    )
+    sys.stderr.flush()
+
+
+def summary(totals: Totals, took_s: float) -> str:
+    """Return what was played, and what came of it."""
+    rate = totals.lived_s / max(totals.took_s, 1e-9)
+    counts = ", ".join(f"{count:,} {what}" for what, count in sorted(totals.counts.items()))
+    seeds = " ".join(sorted(totals.broken, key=int)) or "none"
+    return (
+        f"\n{totals.next_seed:,} seeds: {totals.car_s / YEAR_S:.2f} vehicle-years, {totals.lived_s / YEAR_S:.2f} years "
+        f"of towns; {rate:,.0f} x real time on one core; {took_s:.0f} s now\n{counts}\n"
+        f"seeds that broke a rule: {seeds}\n"
+    )
+
+
+def _tell_broken(outcome: Outcome) -> None:
+    sys.stdout.write(
+        f"\nBROKEN {outcome.broken}\n  replay: python -m sim simulate --replay {outcome.plan.seed}   (--shrink)\n"
+    )
+    sys.stdout.flush()
+
+
+def _replay(plan: Plan, *, shrink: bool) -> int:
+    outcome = live(plan, story_lines=STORY_LINES)
+    if not outcome.broken:
+        sys.stdout.write(f"seed {plan.seed}: every rule holds\n{_world(plan)}\n")
+        return 0
+    if shrink:
+        outcome = shrunk(outcome)
+    sys.stdout.write(f"seed {plan.seed}: {outcome.broken}\n{_world(outcome.plan)}\n\n{outcome.story}\n")
+    return 1
+
+
+def _world(plan: Plan) -> str:
+    troubles = ", ".join(f"{name} {getattr(plan.rates, name):.2g}" for name in plan.rates.present) or "nothing"
+    return f"  {plan.cars} cars, {plan.hours:g} hours; what goes wrong: {troubles}"
+
+
+def shrunk(outcome: Outcome) -> Outcome:
+    """Return the shortest world found in which the same rule breaks: fewer troubles, cars, hours and people."""
+    rule, best = _rule(outcome), outcome
+    tries = 0
+    again = True
+    while again and tries < SHRINK_TRIES:
+        again = False
+        for plan in _smaller(best.plan):
+            tries += 1
+            found = live(plan, story_lines=STORY_LINES)
+            if found.broken and _rule(found) == rule:
+                best, again = found, True
+                break
+            if tries >= SHRINK_TRIES:
+                break
+    return best
+
+
+def _rule(outcome: Outcome) -> str:
+    """Return what was broken, without the names and numbers of this world."""
+    return "".join(letter for letter in outcome.broken.partition(": ")[2] if not letter.isdigit())
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    """Give worlds that are a little less than this one, the greatest step first."""
+    if plan.cars > 1:
+        yield replace(plan, cars=plan.cars - 1)
+    if plan.hours > 1:
+        yield replace(plan, hours=plan.hours / 2)
+    present = plan.rates.present
+    for some in (present[: len(present) // 2], present[len(present) // 2 :]):
+        if some and some != present:
+            yield replace(plan, rates=plan.rates.without(*some))
+    for name in present:
+        yield replace(plan, rates=plan.rates.without(name))
+    if plan.visits_max > 1:
+        yield replace(plan, visits_max=min(plan.visits_max, 64) // 2)

@@ -1,0 +1,157 @@
+"""Whole towns on virtual time: a sample of seeds, the same story each time, and bugs that the rules must find."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cloud_sync.documents import GENESIS
+from cloud_sync.endpoint.messages import LogPlace, Taken
+from cloud_sync.endpoint.store import Store
+from onboard.core import machine
+from onboard.core.commands import Actuate, Record
+from onboard.core.events import DoorReported
+from onboard.reactor import Reactor
+from sim import simulate
+from sim.world.car import Car
+from sim.world.loop import Deadlock, now_s, play
+from sim.world.play import Plan, drawn, live
+from sim.world.rates import Rates, draw, random_of
+
+SEEDS = 200
+CHUNKS = 20
+
+
+def small(seed: int) -> Plan:
+    """Return a seed's world, with one car and a morning: many short stories in little time."""
+    return replace(drawn(seed), cars=1, hours=3.0)
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_every_rule_holds_in_a_sample_of_worlds(chunk: int) -> None:
+    trips = 0
+    for seed in range(chunk, SEEDS, CHUNKS):
+        outcome = live(small(seed))
+        assert outcome.broken == "", f"python -m sim simulate --replay {seed}\n{outcome.story}"
+        trips += outcome.counts["trips"]
+    assert trips >= 5, "something happened in them"
+
+
+def test_a_seed_gives_the_same_story_each_time() -> None:
+    first, second = live(small(21)), live(small(21))
+    assert first.counts == second.counts
+    assert first.lived_s == second.lived_s
+    assert first.counts["trips"] > 0
+    assert live(small(22)).counts != first.counts
+
+
+def test_each_kind_of_trouble_is_in_some_world_and_none_in_all() -> None:
+    present = [set(draw(random_of(seed, "plan")).present) for seed in range(100)]
+    for name in Rates.__slots__:
+        assert 10 < sum(name in each for each in present) < 70, name
+
+
+def first_broken(plans: list[Plan]) -> str:
+    """Return what the first of these worlds that breaks a rule breaks."""
+    return next((outcome.broken for outcome in map(live, plans) if outcome.broken), "")
+
+
+def worlds(**rates: float) -> list[Plan]:
+    return [Plan(seed, 1, 6.0, Rates(**rates)) for seed in range(12)]
+
+
+def test_without_a_bug_these_worlds_hold() -> None:
+    for rates in ({"hostile_broker": 0.5, "cancelled": 0.5}, {"report_late": 0.7, "latch_sticks": 0.5}, {}):
+        assert first_broken(worlds(**rates)[:4]) == ""
+
+
+def test_to_act_before_the_record_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Reactor._step
+
+    async def acts_first(self: Any, event: Any) -> None:
+        _, commands = machine.step(self.state, event, self._clock.now())
+        if commands and isinstance(commands[0], Record):
+            for command in commands:
+                if isinstance(command, Actuate):
+                    self._door.actuate(command)
+        await step(self, event)
+
+    monkeypatch.setattr(Reactor, "_step", acts_first)
+    assert "a door opens and no trip runs" in first_broken(worlds())
+
+
+def test_an_acknowledgement_before_the_commit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Store.take_batch
+
+    def forgets(self: Store, batch: Any, now_s: float) -> Taken:
+        taken = take(self, batch, now_s)
+        with self.write() as db:
+            for table in ("trips", "rentals"):
+                db.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - two words of ours
+        return taken
+
+    monkeypatch.setattr(Store, "take_batch", forgets)
+    assert "the commune knows trips" in first_broken(worlds())
+
+
+def test_a_report_taken_for_fresh_when_it_came_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Car.post
+
+    def restamped(self: Car, event: Any) -> None:
+        if isinstance(event, DoorReported):
+            event = replace(event, sampled_s=self.boot_s)
+        post(self, event)
+
+    monkeypatch.setattr(Car, "post", restamped)
+    plans = [Plan(seed, 1, 20.0, Rates(report_late=0.7, latch_sticks=0.5, stops_on_the_way=1.0)) for seed in range(30)]
+    assert "ends locked, and the car stands open" in first_broken(plans)
+
+
+def test_an_older_list_that_is_taken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onboard.core.request.access.list_version", lambda _state: 0)
+    assert "it takes list" in first_broken(worlds(hostile_broker=0.6, cancelled=0.5, message_late=0.5))
+
+
+def test_nobody_left_to_act_is_an_error_and_time_costs_nothing() -> None:
+    async def waits() -> float:
+        await asyncio.sleep(86_400)
+        return now_s()
+
+    async def for_ever() -> None:
+        await asyncio.Event().wait()
+
+    assert play(waits()) == 86_400
+    with pytest.raises(Deadlock):
+        play(for_ever())
+
+
+def test_the_command_replays_shrinks_and_adds_up(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals = tmp_path / "totals.json"
+    drawn_small: Callable[[int], Plan] = small
+    monkeypatch.setattr(simulate, "drawn", drawn_small)
+    words = ["--jobs", "1", "--totals", str(totals), "--seeds"]
+    assert simulate.main([*words, "2"]) == 0
+    assert simulate.main([*words, "3"]) == 0
+    said = capsys.readouterr().out
+    assert "2 seeds: " in said
+    assert "3 seeds: " in said
+    assert "seeds that broke a rule: none" in said
+    assert simulate.main(["--replay", "1"]) == 0
+    assert "every rule holds" in capsys.readouterr().out
+
+    monkeypatch.setattr(Store, "take_batch", _forgets_everything)
+    assert simulate.main(["--replay", "1", "--shrink"]) == 1
+    said = capsys.readouterr().out
+    assert "have not reached the commune" in said
+    assert "what goes wrong: nothing" in said, "the troubles of the seed have nothing to do with it"
+
+
+def _forgets_everything(_self: Store, _batch: Any, _now_s: float) -> Taken:
+    """Take nothing, and acknowledge nothing."""
+    return Taken(0, LogPlace(0, GENESIS), None, alarm=False)
