@@ -27,8 +27,8 @@ CHUNKS = 20
 
 
 def small(seed: int) -> Plan:
-    """Return a seed's world, with one car and a morning: many short stories in little time."""
-    return replace(drawn(seed), cars=1, hours=3.0)
+    """Return a seed's world, with one car and two hours: many short stories in little time."""
+    return replace(drawn(seed), cars=1, hours=2.0)
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -67,21 +67,20 @@ class Car:
         self.speed_mps = 0.0
         self.odometer_m = 1_000_000.0
         self.attended = 0
-        """How many people are at it or in it."""
         self.locked_at_s = 0.0
         self.moved_at_s = 0.0
+        self.used_at_s = 0.0
+        """When it was last driven, or a door of it moved."""
         self.lies: bool | None = None
         """What the lock's contact says whatever is true; None: the truth."""
         self.told_truth_since_s = 0.0
         self.powered_since_s: float | None = None
         self.box: Box | None = None
         self.handled: Event | None = None
-        """The event of the step under way."""
         self.shown: list[Pattern] = []
         self.bus_gone = False
         self.frozen_m: float | None = None
         self.date_off_s = 0.0
-        """How wrong the date is that the sky gives."""
         self._world = world
         self._setting = setting
         self._rng = world.rng(f"car {name}")
@@ -299,6 +298,7 @@ class Car:
     def move_door(self, *, is_open: bool) -> None:
         """Open or shut the driver's door by hand. From outside it opens only if the latch does not hold it."""
         self.door_open = is_open
+        self.used_at_s = now_s()
         self._world.tale.tell(self.name, f"the door is {'open' if is_open else 'shut'}")
         self._changed.set()
 
@@ -364,7 +364,7 @@ class Car:
             self.post(PositionReported(Position(latitude, longitude, self.speed_mps, 3, 0.9, at_s)))
 
     async def drive(self, to: Station, metres: float) -> None:
-        """Be driven there. What the instruments make of it is another matter."""
+        """Be driven there."""
         self.station = None
         start = self.place
         self.frozen_m = self.odometer_m if self._chance("odometer_frozen") else None
@@ -381,6 +381,7 @@ class Car:
                 start[1] + (to.longitude - start[1]) * part,
             )
         self.speed_mps = 0.0
+        self.used_at_s = now_s()
         self.frozen_m = None
         self.bus_gone = False
         self.station = to

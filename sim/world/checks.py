@@ -242,7 +242,7 @@ class Checks:
         mine = [each for each in ledger.trips.values() if each.rental == record.rental]
         if record.trips != len(mine) or record.reservation != rental.reservation or record.rental in ledger.rentals:
             self._broken(car, f"rental {record.rental} says {record.trips} trips, it had {len(mine)}")
-        locked_s = max(car.locked_at_s, ledger.opened_s, ledger.asked_s) if car.locked else now_s()
+        locked_s = max(car.locked_at_s, car.used_at_s, ledger.opened_s, ledger.asked_s) if car.locked else now_s()
         lied = car.lies is not None or now_s() - car.told_truth_since_s < now_s() - car.locked_at_s
         if record.kind is not RentalKind.REOPEN and not lied and not car.date_off_s:
             most_s = locked_s - ledger.opened_s + BILLED_S
