@@ -43,7 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     broom.set_defaults(run=lambda args: sweep(args.dir))
 
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments and arguments[0] in ("demo", "demo-offline", "replay", "phone", "virtual-reader", "crash-states"):
+    if arguments and arguments[0] in (
+        "demo",
+        "demo-offline",
+        "replay",
+        "phone",
+        "virtual-reader",
+        "crash-states",
+        "fuzz",
+    ):
         return _play(arguments[0], arguments[1:])
     args = parser.parse_args(arguments)
     if "parent" in args:
@@ -52,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _play(what: str, arguments: list[str]) -> int:
-    """Play the demo, a replay, a phone or power cuts, which read their arguments themselves."""
+    """Play the demo, a replay, a phone, power cuts or fuzzing, which read their arguments themselves."""
     interrupt_once()
     try:
         die_with(os.getppid())
@@ -64,6 +72,8 @@ def _play(what: str, arguments: list[str]) -> int:
             from sim.phone_cli import main as play  # noqa: PLC0415 -- see above
         elif what == "virtual-reader":
             from sim.reader_cli import main as play  # noqa: PLC0415 -- see above
+        elif what == "fuzz":
+            from sim.fuzz.run import main as play  # noqa: PLC0415 -- see above
         elif what == "crash-states":
             from sim.crash.run import main as play  # noqa: PLC0415 -- see above
         else:
