@@ -60,8 +60,10 @@ def main(argv: list[str]) -> int:
 def _schemas(args: argparse.Namespace) -> int:
     from sim.fuzz.schema import ask  # noqa: PLC0415 - wants the extra
 
+    file = args.folder / TOTALS
+    before = json.loads(file.read_text()).get(OPENAPI, {}).get("executions", 0) if file.exists() else 0
     with tempfile.TemporaryDirectory() as own:
-        asked = ask(Path(own), args.folder / OPENAPI, args.seconds)
+        asked = ask(Path(own), args.folder / OPENAPI, args.seconds, first_seed=before)
     for each in asked.found:
         _say(each)
     _add_up(args.folder, OPENAPI, asked.requests, asked.seconds, 0.0, asked.found)
