@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate bench-image hil hil-other hil-long bench sticker format clean
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate bench-image hil hil-other hil-long bench sticker format clean fuzz
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,14 @@ crash-states: setup ## power cuts at every write of the store, a long run that a
 
 simulate: setup ## whole towns on virtual time, with faults; SEEDS=20000 goes on from the last run and adds up
 	$(BIN)/python -m sim simulate --seeds $(or $(SEEDS),200) --totals build/simulate/totals.json
+
+# Not part of setup: the fuzzers are for long runs alone.
+.venv/.fuzz: .venv/.done
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+fuzz: setup .venv/.fuzz ## every door for bytes, a long run that adds up; DOOR=nmea SECONDS=60 (a door)
+	$(BIN)/python -m sim fuzz $(or $(DOOR),all) --seconds $(or $(SECONDS),60)
 
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)

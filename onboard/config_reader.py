@@ -59,10 +59,12 @@ class Reader:
         self.problems: list[Problem] = []
         try:
             self._tables = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        # ValueError: TOML's own, and Python's for a number of more than 4300 digits.
+        except (ValueError, RecursionError) as error:
             place = re.search(r"at line (\d+)", str(error))
             line = int(place[1]) if place else text.count("\n") + 1
-            raise ConfigError([Problem(file, line, "file", f"not TOML: {error}", "correct this line")]) from error
+            said = "nested too deep" if isinstance(error, RecursionError) else error
+            raise ConfigError([Problem(file, line, "file", f"not TOML: {said}", "correct this line")]) from error
 
     def refuse(self, key: str, what: str, remedy: str) -> None:
         """Note a problem; the reading goes on."""

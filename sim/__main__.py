@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "virtual-reader",
         "crash-states",
         "simulate",
+        "fuzz",
     ):
         return _play(arguments[0], arguments[1:])
     args = parser.parse_args(arguments)
@@ -72,6 +73,8 @@ def _play(what: str, arguments: list[str]) -> int:
             from sim.phone_cli import main as play  # noqa: PLC0415 -- see above
         elif what == "virtual-reader":
             from sim.reader_cli import main as play  # noqa: PLC0415 -- see above
+        elif what == "fuzz":
+            from sim.fuzz.run import main as play  # noqa: PLC0415 -- see above
         elif what == "crash-states":
             from sim.crash.run import main as play  # noqa: PLC0415 -- see above
         elif what == "simulate":

@@ -42,7 +42,7 @@ class Wallet:
             )
         except FileNotFoundError as error:
             raise ValueError(f"there is no {path}: make it with amibox phone key --pass {path}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no file of amibox phone key ({error})") from error
 
     def save(self, path: Path) -> None:
@@ -128,7 +128,8 @@ class Bag:
             return cls(vehicle, down, up, heard, (bytes.fromhex(values["last"][0]), int(values["last"][1])))
         except FileNotFoundError:
             return cls(vehicle)
-        except (KeyError, IndexError, TypeError, ValueError, Refused) as error:
+        # OverflowError: a number without end; RecursionError: nested too deep.
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError, Refused) as error:
             raise BagError(f"{path} is damaged ({error}): trips may be in it; keep it and ask the commune") from error
 
     def save(self, path: Path) -> None:

@@ -294,7 +294,47 @@ def test_stations_are_read_with_a_fault_named(tmp_path: Path) -> None:
     file = tmp_path / "stations.toml"
     file.write_text('[[station]]\nid = "hede"\nname = "Hédé"\nlatitude = 48\nlongitude = -1.5\nradius_m = 40\n')
     assert read_stations(file)[0].name == "Hédé"
-    for text, fault in (("[[station", "no TOML"), ("x = 1", "is wanted"), ('[[station]]\nid = "A B"', r"station\.0")):
+    long = "x = " + "9" * 5000
+    for text, fault in (
+        (long, "stations.toml: no TOML"),
+        ("[[station", "no TOML"),
+        ("x = 1", "is wanted"),
+        ('[[station]]\nid = "A B"', r"station\.0"),
+    ):
         file.write_text(text)
         with pytest.raises(ValueError, match=fault):
             read_stations(file)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"vehicle": NaN}', b'{"vehicle": "\\ud800"}', b'{"\\ud800": 1}', b'{"start_s": 1e999}']
+)
+def test_a_wrong_request_is_refused_without_its_own_words(client: Client, body: bytes) -> None:
+    refused = client.post("/api/v1/bookings", content=body, headers={"content-type": "application/json"})
+    assert refused.status_code == 422
+    assert all(fault["loc"][0] == "body" and fault["msg"] for fault in refused.json()["detail"])
+    assert not any("input" in fault for fault in refused.json()["detail"])
+
+
+def test_what_is_too_long_is_refused_as_the_schema_says(client: Client) -> None:
+    refused = client.post("/api/v1/bookings", content=b" " * 65_537)
+    assert refused.status_code == 413
+    assert "at most" in refused.json()["detail"]
+
+
+def test_the_schema_names_the_refusals_of_every_route(client: Client) -> None:
+    schema = client.get("/api/v1/openapi.json").json()
+    answers = {
+        (path, method): set(route["responses"])
+        for path, routes in schema["paths"].items()
+        for method, route in routes.items()
+    }
+    assert len(answers) > 20
+    assert not [route for route, said in answers.items() if "4XX" not in said or "422" in said]
+    away = {route for route, said in answers.items() if "503" in said}
+    assert away == {
+        ("/healthz", "get"),
+        ("/api/v1/healthz", "get"),
+        ("/api/v1/vehicles/{vehicle}/captures", "post"),
+        ("/api/v1/vehicles/{vehicle}/batches", "post"),
+    }

@@ -178,14 +178,15 @@ def read_stations(path: Path) -> tuple[StationInfo, ...]:
         tables: dict[str, Any] = tomllib.loads(path.read_text())
         found = [{name: value for name, value in entry.items() if name != "radius_m"} for entry in tables["station"]]
         return tuple(TypeAdapter(list[StationInfo]).validate_python(found))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no TOML: {error}") from error
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path}: [[station]] with id, name, latitude and longitude is wanted") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{path}: station.{where}: {first['msg']}") from error
+    # ValueError: no TOML, no UTF-8, or a number of more than 4300 digits.
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no TOML: {error}") from error
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,10 +32,13 @@ from cloud_sync.endpoint.ingest import Ingest
 from cloud_sync.endpoint.link import Link, publish_list
 from cloud_sync.endpoint.messages import Box
 from cloud_sync.endpoint.models import (
+    REFUSED,
+    Answers,
     Booking,
     BookingIn,
     BookingMade,
     EndpointStatus,
+    Health,
     Rental,
     RouteTrack,
     StationInfo,
@@ -55,6 +59,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+SICK: Answers = {503: {"model": Health, "description": "The database does not answer"}}
+
 After = Annotated[int, Query(ge=0, le=2**62)]
 Limit = Annotated[int, Query(ge=1, le=views.ROWS_MAX)]
 
@@ -71,8 +77,21 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
     now: Callable[[], float] = time.time,
 ) -> FastAPI:
     """Build the application. ``hosts``: names it answers to (``*``: any); ``now`` gives Unix seconds."""
-    app = FastAPI(title="AmiBox endpoint", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app = FastAPI(
+        title="AmiBox endpoint",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        responses=REFUSED,
+    )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+
+    @app.exception_handler(RequestValidationError)
+    def faults(_request: Request, error: Exception) -> Response:
+        # Where and what, without the input: it may hold what no JSON can (NaN, half a character).
+        found = error.errors() if isinstance(error, RequestValidationError) else ()
+        told = [{name: fault[name] for name in ("type", "loc", "msg")} for fault in found]
+        return Response(json.dumps({"detail": told}), 422, media_type="application/json")
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -80,7 +99,7 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
         chunked = "transfer-encoding" in request.headers
         most = body_max_bytes(request.method, request.url.path) or BODY_MAX_BYTES
         if chunked or not length.isascii() or not length.isdigit() or int(length) > most:
-            return Response(f"at most {most} bytes, their number announced", status_code=413)
+            return JSONResponse({"detail": f"at most {most} bytes, their number announced"}, status_code=413)
         answer = await call_next(request)
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
@@ -184,16 +203,16 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
             now_s=now(),
         )
 
-    @app.get("/healthz")
-    @app.get("/api/v1/healthz")
-    def get_health(response: Response) -> dict[str, bool]:
+    @app.get("/healthz", responses=SICK)
+    @app.get("/api/v1/healthz", responses=SICK)
+    def get_health(response: Response) -> Health:
         try:
             with store.read() as db:
                 views.last_event(db)
         except SQLAlchemyError:
             response.status_code = 503
-            return {"ok": False, "broker_connected": link.connected}
-        return {"ok": True, "broker_connected": link.connected}
+            return Health(ok=False, broker_connected=link.connected)
+        return Health(ok=True, broker_connected=link.connected)
 
     @app.get("/", include_in_schema=False)
     def get_page() -> FileResponse:

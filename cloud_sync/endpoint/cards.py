@@ -21,7 +21,7 @@ from cloud_sync.endpoint import capture, commands, lists, tables
 from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.link import Link
 from cloud_sync.endpoint.messages import ListRow
-from cloud_sync.endpoint.models import CardIn, CardUid, VehicleId
+from cloud_sync.endpoint.models import AWAY, CardIn, CardUid, VehicleId
 from cloud_sync.endpoint.models_card import (
     CARDS_MAX,
     Capture,
@@ -69,7 +69,8 @@ class Cards:
         routes.add_api_route("/cards", self.get_cards, methods=["GET"])
         routes.add_api_route("/cards", self.post_card, methods=["POST"], status_code=201)
         routes.add_api_route("/cards/{number}", self.patch_card, methods=["PATCH"])
-        routes.add_api_route("/vehicles/{vehicle}/captures", self.post_capture, methods=["POST"], status_code=201)
+        captures = "/vehicles/{vehicle}/captures"
+        routes.add_api_route(captures, self.post_capture, methods=["POST"], status_code=201, responses=AWAY)
         routes.add_api_route("/captures/{identity}", self.get_capture, methods=["GET"])
         routes.add_api_route("/vehicles/{vehicle}/card-slot", self.post_slot, methods=["POST"], status_code=201)
         return routes

@@ -24,7 +24,7 @@ from cloud_sync.endpoint.grants import booking_id
 from cloud_sync.endpoint.ingest import TAKEN, Ingest
 from cloud_sync.endpoint.link import Link
 from cloud_sync.endpoint.messages import Box, ListRow
-from cloud_sync.endpoint.models import VehicleId
+from cloud_sync.endpoint.models import AWAY, VehicleId
 from cloud_sync.endpoint.models_phone import (
     DOCUMENTS_MAX,
     BatchesIn,
@@ -78,7 +78,7 @@ def phone_routes(
         found = documents_for(store, authority, known(vehicle), heard, now(), horizon_days)
         return Documents(documents=[document.hex() for document in found])
 
-    @routes.post("/vehicles/{vehicle}/batches")
+    @routes.post("/vehicles/{vehicle}/batches", responses=AWAY)
     def post_batches(vehicle: VehicleId, delivery: BatchesIn) -> Delivered:
         """Take what a phone brought from a car. 503: see there; deliver all of it again, doubles do no harm."""
         box = known(vehicle)

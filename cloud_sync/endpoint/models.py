@@ -15,6 +15,7 @@ PhoneKey = Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-f]{64}$")]
 PassId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Second = Annotated[int, Field(ge=0, le=2**40)]
 
+Answers = dict[int | str, dict[str, Any]]
 BOOKING_MAX_S: Final = 30 * 86_400
 
 
@@ -22,6 +23,24 @@ class Strict(BaseModel):
     """No conversion between types, no unknown field."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Refusal(Strict):
+    """Why a request was refused: a sentence, or for a wrong request each fault with its place (``loc``, ``msg``)."""
+
+    detail: str | list[dict[str, Any]]
+
+
+REFUSED: Final[Answers] = {"4XX": {"model": Refusal, "description": "Refused"}}
+"""What every route may answer besides what it is for."""
+AWAY: Final[Answers] = {503: {"model": Refusal, "description": "Broker or database is away: try again later"}}
+
+
+class Health(Strict):
+    """``ok``: the database answers."""
+
+    ok: bool
+    broker_connected: bool
 
 
 class Place(Strict):
