@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states bench-image hil hil-other hil-long bench sticker format clean
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states mutate coverage bench-image hil hil-other hil-long bench sticker format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,17 @@ test-system: setup .venv/.desk ## the tests that need mosquitto, dbus-daemon, st
 crash-states: setup ## power cuts at every write of the store, a long run that adds up; STATES=100000 SEED=1
 	$(BIN)/python -m sim crash-states --states $(or $(STATES),100000) --seed $(or $(SEED),1)
 
+# Some more packages, which nothing else needs.
+.venv/.mutation: .venv/.done
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	@touch $@
+
+mutate: setup .venv/.mutation ## change the deciding code a little, thousands of times: who notices? FILES="hw/interlock.py"
+	$(BIN)/python -m tests.mutants $(FILES)
+
+coverage: setup ## how much of the code the tests reach, branch by branch
+	$(BIN)/python -m tests.reached
+
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 
@@ -110,5 +121,5 @@ format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 
 clean: ## remove .venv and everything else that was made here
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
