@@ -1,7 +1,7 @@
 """``make coverage``: which branches the tests reach, in the rooms that decide and in everything.
 
-The tests run in as many processes as there are cores, each writes down what it reached, and the exit code is 1 where a
-bound is not held. Of other processes that tests start nothing is counted.
+The exit code is 1 where a bound is not held. What other processes reach that tests start is counted, but for those that
+are killed or have another environment.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def reached(files: Sequence[str]) -> tuple[float, str]:
 def main(tests: list[str]) -> int:
     """Run the tests, and print what they reach."""
     subprocess.run([sys.executable, "-m", "coverage", "erase"], check=True)
-    run = ["-m", "coverage", "run", "--parallel-mode", "--source=onboard,hw,cloud_sync,sim", "-m", "pytest", "-q"]
-    failed = subprocess.run([sys.executable, *run, "-m", "not system and not hil", *tests], check=False).returncode
+    pytest = ["pytest", "-q", "-n", "auto", "--dist", "loadfile", "-m", "not system and not hil", *tests]
+    failed = subprocess.run([sys.executable, "-m", "coverage", "run", "-m", *pytest], check=False).returncode
     subprocess.run([sys.executable, "-m", "coverage", "combine", "--quiet"], check=True)
     short = False
     for name, (files, wanted_pct) in WANTED.items():

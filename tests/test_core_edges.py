@@ -6,17 +6,29 @@ from dataclasses import replace
 
 import pytest
 
-from onboard.core import doors, machine, rental
+from onboard.core import access, doors, machine, rental, results, sync
+from onboard.core.cards import number_fault, shown_number, typed_number
 from onboard.core.clock import DISAGREE_S, DOUBT_S, DRIFT, Anchor, ClockQuality, Instant, learn
 from onboard.core.commands import Action, Pattern, Reply
 from onboard.core.draft import Draft
-from onboard.core.events import AccessRequested, CardCredential, CardsRefused, DoorReported, Intent, ListReceived
+from onboard.core.events import (
+    AccessRequested,
+    ActuationOutcome,
+    ActuationSettled,
+    CardCredential,
+    CardsRefused,
+    DoorReported,
+    Intent,
+    ListReceived,
+    LockButtonPressed,
+    PhoneCredential,
+)
 from onboard.core.grants import Assurance, BookingKind, CardGrant, Reservation
-from onboard.core.records import AccessDenied, TripStarted
+from onboard.core.records import AccessDenied, ActuationFailed, EndRequested, FaultChanged, TripStarted
 from onboard.core.state import Actuation
 from onboard.core.trip import distance_m
 from tests.core_kit import ALICE, BOB, HEDE, POLICY, STAFF, T0, Kit, booking, card, listing
-from tests.core_people import ANYWHERE, ask, key, staff, tap
+from tests.core_people import ANYWHERE, ask, key, leave, staff, tap
 
 FLOOR = float(T0)
 LENIENT = replace(POLICY, unproven_start=True)
@@ -80,6 +92,18 @@ def test_with_a_proof_staffs_time_is_over_at_the_latest_believable_moment() -> N
         assert tap(kit, STAFF) == word
 
 
+def test_a_pass_adds_its_phone_to_the_listed_booking_of_its_driver_and_inherits_from_no_other() -> None:
+    listed = booking(trace=True)
+    for entry, known in ((listed, True), (replace(listed, driver=BOB), False)):
+        kit = Kit().ready(entry)
+        brought = leave(g=7, phone_key=key(b"newphone"))
+        kit.give(AccessRequested(PhoneCredential(brought.phone_key, brought, b"c" * 16), Intent.LOCK, 1))
+        [only] = access.candidates(kit.state)
+        keys = (brought.phone_key, *(entry.phone_keys if known else ()))
+        cards = entry.cards if known else ()
+        assert only.booking == replace(listed, driver=ALICE, phone_keys=keys, cards=cards, trace=known)
+
+
 # Clock
 
 
@@ -141,6 +165,97 @@ def test_a_report_counts_for_a_pulse_once_the_contact_had_its_time(sampled_s: fl
     d = Draft(kit.state, Instant(20.0, 0.0, ClockQuality.UNSET))
     assert doors._after(d, DoorReported(True, False, False, sampled_s), pulse) is counts
     assert not doors._after(d, DoorReported(True, False, False, sampled_s), replace(pulse, settled_s=None))
+
+
+def failed_lock(kit: Kit) -> None:
+    """Let every try of the pulse pass without a word from the contacts."""
+    for _ in range(3):
+        kit.give(ActuationSettled(kit.state.doors.actuations, ActuationOutcome.DONE, "", kit.t))
+        kit.wait(4.0)
+
+
+def test_a_pulse_that_nothing_confirmed_is_written_down_shown_and_told_as_a_fault() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.drive(0.0)
+    kit.contacts(locked=False)
+    tap(kit)
+    failed_lock(kit)
+    assert kit.last(ActuationFailed) == ActuationFailed("lock", "not_confirmed", 1)
+    detail = "lock was not confirmed: look at the actuator and the lock contact"
+    assert kit.state.faults == (("door", detail),)
+    assert kit.last(FaultChanged).part == "door"
+    assert kit.last(FaultChanged).detail == detail
+    assert kit.shown is Pattern.OUT_OF_ORDER
+    kit.end()
+    assert kit.state.faults == (), "the next that is confirmed ends it"
+
+
+def test_a_pulse_without_a_trip_is_written_down_with_trip_0() -> None:
+    kit = Kit().ready()
+    kit.state = replace(kit.state, doors=replace(kit.state.doors, actuation=Actuation(1, Action.LOCK, 3, kit.t, kit.t)))
+    kit.wait(4.0)
+    assert kit.last(ActuationFailed) == ActuationFailed("lock", "not_confirmed", 0)
+
+
+def test_a_door_opened_behind_the_pulse_arms_the_same_wish_again() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.drive(0.0)
+    kit.contacts(locked=False)
+    ask(kit, intent=Intent.FINISH)
+    kit.give(ActuationSettled(kit.state.doors.actuations, ActuationOutcome.DONE, "", kit.t))
+    kit.t += 1.0
+    kit.contacts(locked=False, driver_open=True)
+    kit.wait(4.0)
+    assert kit.last(ActuationFailed) == ActuationFailed("lock", "door_open", 1)
+    assert kit.shown is Pattern.TRY_AGAIN
+    assert not kit.state.faults
+    armed = kit.state.doors
+    assert (armed.armed_by, armed.armed_finish, armed.armed_needs_opening) == ("phone", True, False)
+    assert (armed.touched_s, armed.armed_until_s) == (kit.state.at.boot_s, kit.state.at.boot_s + POLICY.lock_arm_s)
+    [*_, told] = kit.state.kept.grants.answered
+    assert (told.status, told.reason) == ("accepted", "shut_the_door")
+
+
+def test_the_button_locks_for_the_button_and_finishes_nothing() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.travel(to=ANYWHERE)
+    kit.give(LockButtonPressed())
+    assert kit.shown is Pattern.GRANTED
+    kit.contacts(locked=False, driver_open=True)
+    kit.contacts(locked=False)
+    assert kit.last(EndRequested) == EndRequested(1, 1, "button", finish=False)
+    kit.settle(locked=True)
+    kit.t += 100.0
+    kit.contacts(locked=True)
+    kit.begin()
+    kit.drive(9.0)
+    kit.give(LockButtonPressed())
+    assert kit.last(AccessDenied) == AccessDenied("moving", "button")
+    assert kit.shown is Pattern.TRY_AGAIN
+
+
+# Sync
+
+
+@pytest.mark.parametrize(
+    ("epoch", "attempts", "wait_s"),
+    [
+        (b"\0", 0, 60.0),
+        (b"\0\xff", 1, 144.0),
+        (b"\xff", 0, 72.0),
+        (b"\xff\0", 2, 288.0),
+        (b"\0", 3, 480.0),
+        (b"\0", 4, 600.0),
+        (b"\xff", 10**6, 720.0),
+        (b"", 0, 60.0),
+    ],
+)
+def test_the_wait_doubles_to_its_bound_and_is_spread_by_a_fifth(epoch: bytes, attempts: int, wait_s: float) -> None:
+    d = Draft(replace(Kit().state, boot_epoch=epoch), Instant(1.0, 0.0, ClockQuality.UNSET))
+    assert sync._back_off_s(d, attempts) == pytest.approx(wait_s, rel=1e-12)
 
 
 # Rental
@@ -222,3 +337,54 @@ def test_a_finish_by_phone_is_granted() -> None:
     ask(kit, ALICE, intent=Intent.FINISH)
     assert answer(kit) == ("granted", "finished")
     assert kit.shown is Pattern.GRANTED
+
+
+def test_a_sky_takes_the_place_of_a_guess() -> None:
+    guess = Anchor(0.0, FLOOR, FLOOR, ClockQuality.RTC)
+    assert learn(FLOOR, guess, sky(10.0, 5000.0), Instant(10.0, 0.0, ClockQuality.UNSET))[1:] == (
+        sky(10.0, 5000.0),
+        None,
+    )
+
+
+def test_a_lock_that_nobody_waits_for_rewords_nothing() -> None:
+    d = Draft(Kit().ready().state, Instant(1.0, 0.0, ClockQuality.UNSET))
+    results.on_armed_lock(d)
+    assert d.state.kept == d.before.kept
+
+
+@pytest.mark.parametrize(
+    ("uid", "sak", "fault"),
+    [
+        (b"\x88123", 0, "unreadable"),
+        (b"\x88123456", 0, "unreadable"),
+        (b"123", 0, "unreadable"),
+        (b"\x041234567890", 0, "unreadable"),
+        (b"\x08123", 0, "random_uid"),
+        (b"\x80123", 0x20, "random_uid"),
+        (b"\x80123", 0, None),
+        (b"\x1f123", 0, "reused_uid"),
+        (b"\x1e123", 0, None),
+        (b"\x08123456", 0, None),
+        (b"\x041234567", 0, "unreadable"),
+        (b"0123456789", 0, None),
+    ],
+)
+def test_a_number_that_stands_for_no_person_is_called_what_it_is(uid: bytes, sak: int, fault: str | None) -> None:
+    assert number_fault(uid, sak) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "hexadecimal digits are wanted"),
+        ("04:xy", "hexadecimal digits are wanted"),
+        ("12345678", "a decimal number"),
+    ],
+)
+def test_a_typed_number_that_may_be_anything_is_refused_in_words(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        typed_number(text)
+    assert typed_number("04 a1:b2 C3") == bytes.fromhex("04a1b2c3")
+    assert typed_number("12345678", surely_hexadecimal=True) == bytes.fromhex("12345678")
+    assert shown_number(b"\x04\xa1") == "04A1"
