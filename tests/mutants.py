@@ -1,8 +1,8 @@
 """``make mutate``: change the deciding code in one small way after the other, and say what goes unnoticed.
 
 mutmut makes the mutants and runs the tests that reach each (``[tool.mutmut]`` in ``pyproject.toml``), on a copy in
-``mutants/``. Before, mypy is asked: what it refuses needs no test. What is dead stays dead until its function changes;
-what is alive, or was not reached, is tried again, and a run that was ended goes on where it stopped.
+``mutants/``. Before, mypy is asked: what it refuses needs no test. What is dead stays dead until its function or the
+settings change; what is alive is tried again, and a run that was ended goes on where it stopped.
 ``docs/reliability.md`` holds the figures, and a reason for each mutant that lives.
 """
 
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 MUTANTS = Path("mutants")
+SETTINGS = MUTANTS / "settings"
 WORDS = {
     1: "killed",
     3: "killed",
@@ -104,8 +107,18 @@ def tell(files: list[str]) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def begin_anew() -> None:
+    """Forget everything where mutmut's settings are others than the last time: other tests, other mutants."""
+    settings = repr(tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mutmut"])
+    if not SETTINGS.exists() or SETTINGS.read_text() != settings:
+        shutil.rmtree(MUTANTS, ignore_errors=True)
+        MUTANTS.mkdir()
+        SETTINGS.write_text(settings)
+
+
 def main(files: list[str]) -> int:
     """Run what is not dead yet, of these files or of all, and tell; the exit code is mutmut's."""
+    begin_anew()
     # mutmut, mypy and python are this environment's.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     os.environ["MUTATE"] = " ".join(files)
