@@ -59,6 +59,14 @@ def test_whoever_is_under_way_stays_the_driver_whoever_the_list_names() -> None:
     assert running.booking == booking(end_s=9000)
 
 
+@pytest.mark.parametrize(("start_s", "holds"), [(1000, True), (999, False)])
+def test_a_pass_that_begins_where_the_list_ends_says_something_that_the_list_does_not(
+    start_s: int, holds: bool
+) -> None:
+    kit = Kit().ready(booking(BOB), version=5, horizon_end_s=T0 + 1000)
+    assert access.applies(kit.state, leave(start_s=start_s, g=5)) is holds
+
+
 def test_a_visit_of_staff_is_dressed_as_a_booking_of_nobodys() -> None:
     kit = Kit().ready(staff=(staff(3600),))
     tap(kit, STAFF)
@@ -256,6 +264,8 @@ def test_the_button_locks_for_the_button_and_finishes_nothing() -> None:
 def test_the_wait_doubles_to_its_bound_and_is_spread_by_a_fifth(epoch: bytes, attempts: int, wait_s: float) -> None:
     d = Draft(replace(Kit().state, boot_epoch=epoch), Instant(1.0, 0.0, ClockQuality.UNSET))
     assert sync._back_off_s(d, attempts) == pytest.approx(wait_s, rel=1e-12)
+    patient = Draft(replace(d.state, policy=replace(POLICY, resend_max_s=1e9)), d.now)
+    assert sync._back_off_s(patient, 10**6) <= 60.0 * 2**16 * 1.2
 
 
 # Rental

@@ -362,7 +362,13 @@ def test_a_cloud_that_lost_everything_gets_everything_again_and_one_that_lacks_t
         kit.commands.clear()
         kit.give(ResendRequested(STORE, from_seq))
         assert batches(kit.commands) == again
-        assert kit.state.kept.outbox.acked_seq == min(from_seq - 1, 0)
+
+
+def test_rows_that_are_asked_for_again_are_not_acknowledged_any_more() -> None:
+    kit = box(6)
+    kit.state = machine.committed(kit.state, Outbox(STORE, 6, 5))
+    kit.give(ResendRequested(STORE, 4))
+    assert kit.state.kept.outbox.acked_seq == 3
 
 
 def test_the_way_counts_as_lost_from_when_the_link_was_last_there() -> None:
