@@ -7,17 +7,21 @@ are killed or have another environment.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from coverage import Coverage
 from coverage.exceptions import NoDataError
 
 DECIDING = ("onboard/core/*", "onboard/handshake.py", "hw/interlock.py", "cloud_sync/documents/*")
-PRODUCT = ("onboard/*", "hw/*", "cloud_sync/*", "sim/*")
-WANTED = {"the rooms that decide": (DECIDING, 100.0), "everything": (PRODUCT, 95.0)}
+PRODUCT = ("onboard/*", "hw/*", "cloud_sync/*")
+BOUNDS = {"the rooms that decide": (DECIDING, 100.0), "the product": (PRODUCT, 95.0)}
 """In per cent of lines and branches together, as coverage.py reckons."""
+EVERYTHING = (*PRODUCT, "sim/*")
+"""Has no bound yet: see ``docs/reliability.md``."""
 
 
 def reached(files: Sequence[str]) -> tuple[float, str]:
@@ -30,17 +34,20 @@ def reached(files: Sequence[str]) -> tuple[float, str]:
 
 def main(tests: list[str]) -> int:
     """Run the tests, and print what they reach."""
+    # Not beside the sources, which some tests read; and one place for whatever process a test starts wherever.
+    os.environ["COVERAGE_FILE"] = str(Path("build/coverage").resolve())
+    Path("build").mkdir(exist_ok=True)
     subprocess.run([sys.executable, "-m", "coverage", "erase"], check=True)
     pytest = ["pytest", "-q", "-n", "auto", "--dist", "loadfile", "-m", "not system and not hil", *tests]
     failed = subprocess.run([sys.executable, "-m", "coverage", "run", "-m", *pytest], check=False).returncode
     subprocess.run([sys.executable, "-m", "coverage", "combine", "--quiet"], check=True)
     short = False
-    for name, (files, wanted_pct) in WANTED.items():
+    for name, (files, wanted_pct) in (BOUNDS | {"everything": (EVERYTHING, 0.0)}).items():
         try:
             pct, report = reached(files)
         except NoDataError as error:
             sys.exit(f"nothing was reached: {error}")
-        sys.stdout.write(f"{report}\n{name}: {pct:.2f} % (wanted: {wanted_pct:g} %)\n\n")
+        sys.stdout.write(f"{report}\n{name}: {pct:.2f} % (bound: {wanted_pct:g} %)\n\n")
         short = short or pct < wanted_pct
     return failed or int(short)
 
