@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from onboard.core import access
 from onboard.core.clock import DISAGREE_S, HORIZON_S, Anchor, ClockQuality, Instant, believe, learn
-from onboard.core.events import Intent, ListReceived
-from onboard.core.grants import Assurance, CardGrant, Revocation
+from onboard.core.events import CardCredential, Intent, ListReceived
+from onboard.core.grants import Assurance, CardGrant, Reservation, Revocation
 from onboard.core.records import RentalEnded, RentalEndReason, TripStarted
 from tests.core_kit import ALICE, BOB, POLICY, STAFF, T0, Kit, booking, listing
 from tests.core_people import ANYWHERE, ask, leave, staff, tap
@@ -101,6 +102,56 @@ def test_that_bare_numbers_are_off_is_said_before_that_a_card_did_not_prove_itse
     proven = booking(cards=(CardGrant(ALICE, Assurance.MUTUAL, b"k" * 16),), id=b"p" * 16)
     kit = Kit(replace(POLICY, uid_cards=False)).ready(proven, booking(start_s=10))
     assert tap(kit) == "uid_cards_off"
+
+
+WORDS = ("uid_cards_off", "card_not_proven", "clock_unproven", "other_window", "too_early", "superseded", "too_late")
+
+
+@pytest.mark.parametrize(("first", "then"), list(pairwise(WORDS)))
+def test_of_two_refusals_the_one_is_said_that_a_driver_can_act_on(
+    first: str, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = Kit().ready(booking(), booking(start_s=10, id=b"p" * 16))
+    words = iter((first, then))
+    monkeypatch.setattr(access, "_window", lambda *_: access.Denial(next(words)))
+    denied = access.decide(kit.state, CardCredential(ALICE, Assurance.UID), unset(1.0), abandoned=False, still=True)
+    assert denied == access.Denial(first)
+
+
+def tapped_at(at_s: float, *bookings: Reservation, horizon_s: int = 86400) -> str:
+    kit = Kit().ready(*bookings, horizon_end_s=T0 + horizon_s)
+    kit.t = at_s
+    kit.clock()
+    kit.contacts(locked=True)
+    return tap(kit)
+
+
+@pytest.mark.parametrize(
+    ("at_s", "horizon_s", "word"),
+    [
+        (3600.0, 86400, "opening"),
+        (3600.5, 86400, "too_late"),
+        (3600.0, 1000, "list_too_old"),
+        (1000.0, 1000, "opening"),
+    ],
+)
+def test_a_booking_and_a_list_hold_to_their_last_second(at_s: float, horizon_s: int, word: str) -> None:
+    assert tapped_at(at_s, booking(), horizon_s=horizon_s) == word
+
+
+@pytest.mark.parametrize(
+    ("at_s", "others", "word"),
+    [
+        (1000.0, (0, 1000), "other_window"),
+        (1000.5, (0, 1000), "opening"),
+        (1000.0, (1000, 1200), "other_window"),
+        (999.5, (1000, 1200), "opening"),
+    ],
+)
+def test_anothers_window_is_open_from_its_first_second_to_its_last(
+    at_s: float, others: tuple[int, int], word: str
+) -> None:
+    assert tapped_at(at_s, booking(start_s=1500), booking(BOB, *others)) == word
 
 
 # Time

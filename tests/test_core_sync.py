@@ -380,3 +380,9 @@ def test_the_way_counts_as_lost_from_when_the_link_was_last_there() -> None:
     assert not kit.all(CommsChanged)
     kit.wait(1)
     assert kit.all(CommsChanged) == [CommsChanged(lost=True)]
+
+
+def test_a_way_that_acknowledges_nothing_is_told_in_time_whatever_else_is_due() -> None:
+    kit = box(3, replace(SMALL, comms_lost_s=310.0))
+    kit.wait(310)
+    assert kit.all(CommsChanged) == [CommsChanged(lost=True)]
