@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate bench-image hil hil-other hil-long bench sticker format clean fuzz
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate bench-image hil hil-other hil-long bench sticker format clean fuzz mutate coverage
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,17 @@ simulate: setup ## whole towns on virtual time, with faults; SEEDS=20000 goes on
 fuzz: setup .venv/.fuzz ## every door for bytes, a long run that adds up; DOOR=nmea SECONDS=60 (a door)
 	$(BIN)/python -m sim fuzz $(or $(DOOR),all) --seconds $(or $(SECONDS),60)
 
+# Some more packages, which nothing else needs.
+.venv/.mutation: .venv/.done
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	@touch $@
+
+mutate: setup .venv/.mutation ## change the deciding code a little, thousands of times: who notices? FILES="hw/interlock.py"
+	$(BIN)/python -m tests.mutants $(FILES)
+
+coverage: setup ## how much of the code the tests reach, branch by branch
+	$(BIN)/python -m tests.reached
+
 bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-arm64; wants root
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
 
@@ -121,5 +132,5 @@ format: setup ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 
 clean: ## remove .venv and everything else that was made here
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ from onboard.core.events import (
     Intent,
     ListReceived,
     LockButtonPressed,
+    PhoneRefused,
     RemoteCredential,
 )
 from onboard.core.records import (
@@ -296,3 +297,12 @@ def test_a_commands_counter_is_kept_before_anything_is_done_and_over_a_restart()
     kit.boot()
     kit.clock()
     assert remote(1) == "unknown", "a new boot counts anew"
+
+
+@pytest.mark.parametrize(("reason", "shown"), [("not_understood", None), ("bad_proof", Pattern.DENIED)])
+def test_a_phone_turned_away_is_written_down_and_noise_lights_no_lamp(reason: str, shown: Pattern | None) -> None:
+    kit = Kit().ready()
+    kit.commands.clear()
+    kit.give(PhoneRefused(reason))
+    assert kit.last(AccessDenied) == AccessDenied(reason, "phone")
+    assert kit.shown is shown

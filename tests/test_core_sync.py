@@ -353,3 +353,36 @@ def test_over_a_way_that_loses_doubles_and_reorders_nothing_is_ever_skipped(mome
             break
     assert way.up_to == way.kit.state.kept.outbox.last_seq, "a row never came"
     assert way.kit.state.sending.acked_seq == way.up_to, "the box doesn't know that it did"
+
+
+def test_a_cloud_that_lost_everything_gets_everything_again_and_one_that_lacks_the_last_row_that() -> None:
+    for from_seq, again in ((1, [(1, 3), (4, 6)]), (6, [(6, 6)])):
+        kit = box(6)
+        acknowledge(kit, 6)
+        kit.commands.clear()
+        kit.give(ResendRequested(STORE, from_seq))
+        assert batches(kit.commands) == again
+
+
+def test_rows_that_are_asked_for_again_are_not_acknowledged_any_more() -> None:
+    kit = box(6)
+    kit.state = machine.committed(kit.state, Outbox(STORE, 6, 5))
+    kit.give(ResendRequested(STORE, 4))
+    assert kit.state.kept.outbox.acked_seq == 3
+
+
+def test_the_way_counts_as_lost_from_when_the_link_was_last_there() -> None:
+    kit = box()
+    acknowledge(kit, 1)
+    kit.wait(250)
+    kit.give(LinkReported(connected=False))
+    kit.wait(kit.state.policy.comms_lost_s - 1)
+    assert not kit.all(CommsChanged)
+    kit.wait(1)
+    assert kit.all(CommsChanged) == [CommsChanged(lost=True)]
+
+
+def test_a_way_that_acknowledges_nothing_is_told_in_time_whatever_else_is_due() -> None:
+    kit = box(3, replace(SMALL, comms_lost_s=310.0))
+    kit.wait(310)
+    assert kit.all(CommsChanged) == [CommsChanged(lost=True)]

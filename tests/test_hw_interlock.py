@@ -234,3 +234,52 @@ def test_no_history_ever_permits_a_pulse_in_a_moving_car_or_more_pulses_than_the
             assert now_s >= given_at[-1][1] + given_at[-1][2] + 0.5
         given_at.append((action, now_s, pulse_s))
         assert len([at for what, at, _ in given_at if what is action and now_s - at < 30.0]) <= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "step"),
+    [
+        ("moving_mps", 0.0, 1.4, 0.01),
+        ("gps_moving_mps", 1.0, 2.8, 0.01),
+        ("gps_fresh_s", 1.0, 10.0, 0.01),
+        ("coast_s", 10.0, 60.0, 0.01),
+        ("gap_s", 0.5, 5.0, 0.01),
+        ("pulses_max", 3, 6, 1),
+        ("window_s", 30.0, 300.0, 0.01),
+    ],
+)
+def test_each_bound_goes_from_here_to_there_and_not_a_step_further(
+    name: str, low: float, high: float, step: float
+) -> None:
+    for value in (low, high):
+        assert getattr(InterlockSettings(**{name: value}), name) == value  # type: ignore[arg-type]  # as above
+    for value in (low - step, high + step):
+        with pytest.raises(ValueError, match=rf"^interlock\.{name} is {value}: set it from {low} to {high}$"):
+            InterlockSettings(**{name: value})  # type: ignore[arg-type]  # as above
+
+
+def test_a_fast_speed_and_a_fix_count_to_the_end_of_their_time() -> None:
+    assert asked([speed(12.0, age_s=10.0)]) is Denied.MOVED_LATELY
+    assert asked([fix(12.0, age_s=3.0)]) is Denied.MOVING_BY_GPS
+
+
+def test_the_rest_is_over_at_its_end() -> None:
+    interlock = Interlock()
+    assert interlock.permit(Action.UNLOCK, NOW_S, PULSE_S) is None
+    assert interlock.permit(Action.UNLOCK, interlock.rest_until_s, PULSE_S) is None
+
+
+def test_a_days_pulses_leave_the_bound_what_it_is() -> None:
+    interlock = Interlock()
+    assert [interlock.permit(Action.LOCK, 100.0 * hour, PULSE_S) for hour in range(10)] == [None] * 10
+    answers = [interlock.permit(Action.LOCK, 1000.0 + second, PULSE_S) for second in range(8)]
+    assert answers == [None] * 6 + [Denied.TOO_OFTEN] * 2
+
+
+def test_a_car_moves_as_long_as_a_pulse_would_be_denied_for_it() -> None:
+    interlock = Interlock()
+    assert not interlock.moving(NOW_S)
+    interlock.note(speed(12.0))
+    assert interlock.moving(NOW_S)
+    assert interlock.moving(NOW_S + 10.0)
+    assert not interlock.moving(NOW_S + 10.1)
