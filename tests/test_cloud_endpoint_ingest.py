@@ -363,27 +363,6 @@ def test_a_status_with_a_nonce_is_answered_with_the_signed_time(cloud: Cloud, bo
     assert decode_time_proof(proof.payload, box.key_set, "ami-1").nonce == b"nonce-of-16-byte"
 
 
-def test_a_restored_cloud_asks_for_the_rows_that_its_box_has_and_sends_no_more(cloud: Cloud, box: Box) -> None:
-    box.write(*WHOLE_RENTAL)
-    cloud.ingest.handle(box.topic(Topic.STATUS), box.status(), NOW_S)
-    assert not asked(cloud, box, NOW_S + 60), "they may be on their way"
-    assert asked(cloud, box, NOW_S + 151) == [1]
-    assert asked(cloud, box, NOW_S + 211) == [1], "and again: the question may be lost"
-    half = len(box.rows) // 2
-    cloud.ingest.handle(box.topic(Topic.BATCH), box.batch(1, half), NOW_S + 220)
-    assert not asked(cloud, box, NOW_S + 280), "they come"
-    assert asked(cloud, box, NOW_S + 380) == [half + 1]
-    cloud.ingest.handle(box.topic(Topic.BATCH), box.batch(half + 1, len(box.rows)), NOW_S + 390)
-    assert not asked(cloud, box, NOW_S + 900)
-
-
-def asked(cloud: Cloud, box: Box, now_s: float) -> list[int]:
-    """Have the box say how it is; return from where on rows are asked for."""
-    messages = cloud.ingest.handle(box.topic(Topic.STATUS), box.status(), now_s)
-    wanted = [each.payload for each in messages if each.topic == box.topic(Topic.RESEND)]
-    return [decode_resend(each, cloud.authority.key_set, box.given.vehicle).from_seq for each in wanted]
-
-
 def test_a_box_that_holds_another_list_or_an_older_key_set_is_sent_ours(cloud: Cloud, box: Box) -> None:
     version = lists.current(cloud.store, cloud.authority, cloud.store.boxes()[0], NOW_S).version
     behind = send(cloud, box, box.status(list_version=version - 1, key_set_version=1), Topic.STATUS)

@@ -204,11 +204,6 @@ class Car:
         """The box's boot-time clock."""
         return self._clock.boot_s()
 
-    @property
-    def epoch(self) -> bytes:
-        """The boot."""
-        return self._epoch
-
     def post(self, event: Event) -> None:
         """Give the box an event, if it has power."""
         if self.box is not None:
