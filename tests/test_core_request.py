@@ -354,7 +354,7 @@ def test_the_habitual_second_tap_after_a_return_is_granted() -> None:
     kit.begin()
     kit.travel()
     kit.end()
-    assert kit.last(RentalEnded)
+    assert len(kit.all(RentalEnded)) == 1
     kit.commands.clear()
     tap(kit)
     assert (said(kit), kit.shown, kit.pulses) == (("granted", "finished"), Pattern.GRANTED, [])
