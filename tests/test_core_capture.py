@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from onboard.core.cards import CAPTURE_S
-from onboard.core.commands import Pattern
+from onboard.core.commands import Pattern, Reply
 from onboard.core.events import AccessRequested, CardCredential, Intent, ListReceived, RemoteCredential
 from onboard.core.grants import Assurance, Revocation, Rights
 from onboard.core.records import AccessDenied, CardCaptured
@@ -127,3 +127,10 @@ def test_a_reboot_closes_it() -> None:
     remote(kit)
     kit.boot()
     assert hold(kit) == "unknown"
+
+
+def test_a_captured_card_is_answered_as_granted() -> None:
+    kit = Kit().ready()
+    remote(kit)
+    hold(kit)
+    assert [c for c in kit.commands if isinstance(c, Reply)][-1] == Reply(1, "granted", "captured")

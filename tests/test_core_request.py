@@ -306,3 +306,69 @@ def test_a_phone_turned_away_is_written_down_and_noise_lights_no_lamp(reason: st
     kit.give(PhoneRefused(reason))
     assert kit.last(AccessDenied) == AccessDenied(reason, "phone")
     assert kit.shown is shown
+
+
+def said(kit: Kit) -> tuple[str, str]:
+    last = [command for command in kit.commands if isinstance(command, Reply)][-1]
+    return last.status, last.reason
+
+
+def test_a_drivers_refused_tap_is_a_touch_all_the_same() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.t += 400.0
+    kit.contacts(locked=False)
+    kit.wait(10)
+    assert kit.state.doors.left_open_told
+    tap(kit)
+    assert said(kit) == ("denied", "door_unknown")
+    assert (kit.state.doors.touched_s, kit.state.doors.left_open_told) == (kit.t, False)
+
+
+def test_a_lock_is_answered_by_what_is_still_to_be_done() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.travel(to=ANYWHERE)
+    kit.contacts(locked=False, driver_open=True)
+    tap(kit)
+    assert (said(kit), kit.shown) == (("accepted", "shut_the_door"), Pattern.TRY_AGAIN)
+    kit.contacts(locked=False)
+    kit.settle(locked=True)
+    ask(kit, intent=Intent.LOCK)
+    assert said(kit) == ("granted", "locked"), "it is"
+    kit.t += 100.0
+    kit.contacts(locked=True)
+    tap(kit)
+    tap(kit)
+    assert said(kit) == ("denied", "busy")
+    kit.settle(locked=False)
+    kit.drive(0.0)
+    kit.contacts(locked=False)
+    kit.commands.clear()
+    tap(kit)
+    assert (said(kit), kit.shown) == (("accepted", "locking"), Pattern.GRANTED)
+
+
+def test_the_habitual_second_tap_after_a_return_is_granted() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.travel()
+    kit.end()
+    assert len(kit.all(RentalEnded)) == 1
+    kit.commands.clear()
+    tap(kit)
+    assert (said(kit), kit.shown, kit.pulses) == (("granted", "finished"), Pattern.GRANTED, [])
+
+
+def test_a_stranger_at_a_busy_latch_is_told_so() -> None:
+    kit = Kit().ready(booking(), booking(BOB))
+    tap(kit)
+    tap(kit, BOB)
+    assert said(kit) == ("denied", "busy")
+    assert kit.last(AccessDenied).reason == "busy"
+
+
+def test_a_list_for_another_car_is_written_down_as_that() -> None:
+    kit = Kit().ready()
+    kit.give(ListReceived(listing(version=9, vehicle="ami-2")))
+    assert kit.last(DocumentRefused) == DocumentRefused("list", "wrong_vehicle")
