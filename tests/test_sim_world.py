@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -142,6 +143,7 @@ def test_the_command_replays_shrinks_and_adds_up(
     assert "2 seeds: " in said
     assert "3 seeds: " in said
     assert "seeds that broke a rule: none" in said
+    assert json.loads(totals.read_text())["next_seed"] == 3, "the second run began where the first had stopped"
     assert simulate.main(["--replay", "1"]) == 0
     assert "every rule holds" in capsys.readouterr().out
 
