@@ -87,9 +87,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--shrink", action="store_true", help="with --replay: look for the shortest story")
     args = parser.parse_args(argv)
     logging.disable(logging.CRITICAL)
-    if args.replay is not None:
-        return _replay(drawn(args.replay), shrink=args.shrink)
-    return _many(args)
+    try:
+        if args.replay is not None:
+            return _replay(drawn(args.replay), shrink=args.shrink)
+        return _many(args)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _many(args: argparse.Namespace) -> int:
@@ -115,12 +118,11 @@ def _played(first: int, end: int, jobs: int) -> Iterator[tuple[range, list[tuple
         for chunk in chunks:
             yield chunk, _chunk(chunk)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=logging.disable, initargs=(logging.CRITICAL,)) as pool:
         yield from zip(chunks, pool.map(_chunk, chunks), strict=True)
 
 
 def _chunk(seeds: range) -> list[tuple[Outcome, float]]:
-    logging.disable(logging.CRITICAL)
     found = []
     for seed in seeds:
         began_s = time.process_time()
