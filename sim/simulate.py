@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 import time
@@ -86,13 +85,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--replay", type=int, metavar="SEED", help="play this seed, and tell its story")
     parser.add_argument("--shrink", action="store_true", help="with --replay: look for the shortest story")
     args = parser.parse_args(argv)
-    logging.disable(logging.CRITICAL)
-    try:
-        if args.replay is not None:
-            return _replay(drawn(args.replay), shrink=args.shrink)
-        return _many(args)
-    finally:
-        logging.disable(logging.NOTSET)
+    if args.replay is not None:
+        return _replay(drawn(args.replay), shrink=args.shrink)
+    return _many(args)
 
 
 def _many(args: argparse.Namespace) -> int:
@@ -118,7 +113,7 @@ def _played(first: int, end: int, jobs: int) -> Iterator[tuple[range, list[tuple
         for chunk in chunks:
             yield chunk, _chunk(chunk)
         return
-    with ProcessPoolExecutor(jobs, initializer=logging.disable, initargs=(logging.CRITICAL,)) as pool:
+    with ProcessPoolExecutor(jobs) as pool:
         yield from zip(chunks, pool.map(_chunk, chunks), strict=True)
 
 

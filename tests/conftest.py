@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("sets that did not run")
         for line in absent:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def log_stays_on() -> Iterator[None]:
+    """A long run switches the log off; no test leaves it so for the next."""
+    yield
+    logging.disable(logging.NOTSET)

@@ -8,6 +8,7 @@ import pytest
 
 from onboard.core import machine
 from onboard.core.clock import ClockQuality, Instant
+from onboard.core.commands import Record
 from onboard.core.events import Intent, KeySetTaken, Started
 from onboard.core.records import Booted
 from onboard.core.state import Meter, Outbox, State
@@ -28,7 +29,9 @@ def test_a_start_in_a_trip_goes_on_from_what_was_kept(trace: bool, speed_seen: b
     meter = Meter(odometer_m=1000, speed_gaps=3, speed_seen=speed_seen)
     rental = replace(running, trip=replace(running.trip, meter=meter))
     kept = replace(kit.state.kept, rental=rental, outbox=Outbox(b"s" * 16, 9, 4))
-    state, _ = machine.step(State(kept, POLICY), Started(EPOCH, "1.2.3"), Instant(50.0, 0.0, ClockQuality.UNSET))
+    state, commands = machine.step(State(kept, POLICY), Started(EPOCH, "1.2.3"), Instant(50.0, 0.0, ClockQuality.UNSET))
+    [written] = [command.records for command in commands if isinstance(command, Record)]
+    assert written == (Booted("1.2.3", 1),), "nothing is due yet"
     assert (state.boot_epoch, state.software) == (EPOCH, "1.2.3")
     assert (state.doors.touched_s, state.vehicle.bus_since_s) == (50.0, 50.0)
     assert (state.sending.acked_seq, state.sending.sent_seq, state.sending.heard_at_s) == (4, 4, 50.0)

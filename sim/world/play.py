@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import shutil
 import tempfile
@@ -85,7 +86,8 @@ def live(plan: Plan, *, story_lines: int = 60) -> Outcome:
     """Play a world."""
     folder = Path(tempfile.mkdtemp(prefix="amibox-world-", dir=_fast_folder()))
     world = World(plan, folder)
-    broken = ""
+    broken, told = "", logging.root.manager.disable
+    logging.disable()  # what a box says of its world's troubles is told in its story
     try:
         play(world.live())
     except Broken as error:
@@ -93,6 +95,7 @@ def live(plan: Plan, *, story_lines: int = 60) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed replays it
         broken = f"{type(error).__name__}: {error}"
     finally:
+        logging.disable(told)
         world.close()
         shutil.rmtree(folder, ignore_errors=True)
     story = world.tale.shown(story_lines) if broken else ""
