@@ -112,8 +112,13 @@ class Commune:
             (rig.beside, "/etc/mosquitto/bench", "root:mosquitto", "broker", "broker"),
         ):
             certificate, key = certifier.issue(name, host)
-            for file, content in (("ca.pem", certifier.pem), (f"{short}.pem", certificate), (f"{short}.key", key)):
-                place.put(f"{folder}/{file}", content, owner=user, mode="640")
+            keys = STATE if short == "box" else folder  # a box's key is its own, and never leaves it
+            for where, file, content in (
+                (folder, "ca.pem", certifier.pem),
+                (folder, f"{short}.pem", certificate),
+                (keys, f"{short}.key", key),
+            ):
+                place.put(f"{where}/{file}", content, owner=user, mode="640")
         rig.beside.put("/etc/mosquitto/bench/access", ACCESS.read_bytes(), owner="root:mosquitto", mode="640")
         broker = BROKER.format(bind="localhost" if host == "localhost" else "")
         rig.beside.put("/etc/mosquitto/conf.d/bench.conf", broker.encode())
