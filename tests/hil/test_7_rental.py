@@ -51,7 +51,7 @@ def test_a_rental_from_the_tap_to_the_cloud(box: Rig, commune: Commune) -> None:
 @pytest.mark.needs("played card", "played gps")
 def test_offline_a_card_of_the_communes_opens_the_car_and_its_copy_does_not(box: Rig, commune: Commune) -> None:
     made = commune.post("cards", {"uid": ISSUED, "assurance": "mutual"})
-    commune.patch(f"cards/{made['number']}", {"state": "ready"})
+    commune.patch(f"cards/{made['number']}", {"state": "ready", "written": True})
     book(box, commune, card={"card": made["number"]})
     box.beside.shell("systemctl stop commune mosquitto")
     try:
