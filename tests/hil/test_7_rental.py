@@ -11,7 +11,7 @@ from tests.hil.driver import RUNNING, acknowledged, book, drive, sent, tap, tap_
 
 DRIVE_M = 150.0
 ISSUED = "04782e21801d80"
-RESIDENTS = "04a0b1c2d3e4f5"
+RESIDENTS = "04A0B1C2D3E4F5"
 
 
 def test_the_box_reaches_its_commune(box: Rig, commune: Commune) -> None:
