@@ -197,6 +197,10 @@ def _enrolled(number: int, uid: bytes, *, own: bool) -> None:
 
 
 def _capture(args: argparse.Namespace) -> None:
+    if args.slip is not None:
+        if not args.to:
+            raise DeskError("the slip goes to whoever has the card: add --to; nothing was changed")
+        _can_print_slip(args)
     asked = ask(args.cloud, "POST", f"vehicles/{quote(args.vehicle, safe='')}/captures", {})
     _say(f"{args.vehicle} is asked: when it beeps, hold the card to its windscreen, within two minutes")
     card = _captured(args.cloud, asked["id"])
@@ -251,8 +255,8 @@ def _known_as(cloud: str, uid: bytes) -> str:
 
 
 def _lend(args: argparse.Namespace) -> None:
-    if args.slip is not None and not args.phone:
-        raise DeskError("the slip names whom to call: add --phone; nothing was changed")
+    if args.slip is not None:
+        _can_print_slip(args)
     made = ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "lent", "holder": args.to})
     code = str(made["block_code"])
     _say(f"card {args.number} is lent to {args.to}")
@@ -262,11 +266,22 @@ def _lend(args: argparse.Namespace) -> None:
         _say(f"{args.slip}: the slip that goes with it, 105 × 74 mm")
 
 
+def _can_print_slip(args: argparse.Namespace) -> None:
+    """Look before anything is changed: afterwards the code is on no paper."""
+    if not args.phone:
+        raise DeskError("the slip names whom to call: add --phone; nothing was changed")
+    try:
+        _drawing(args.slip, lambda: slip(1, "00000000", args.phone, args.page))
+    except DeskError as error:
+        raise DeskError(f"{error}; nothing was changed") from error
+
+
 def _return(args: argparse.Namespace) -> None:
     made = ask(args.cloud, "PATCH", f"cards/{args.number}", {"state": "ready"})
     _say(f"card {args.number} is back")
     if made["bookings"]:
-        _say(f"{made['bookings']} bookings named it, and it opens them no more: change them if somebody else drives")
+        named = "1 booking" if made["bookings"] == 1 else f"{made['bookings']} bookings"
+        _say(f"{named} named it, and it opens none of them any more: change what somebody else is to drive")
     _late(made)
 
 
@@ -306,14 +321,18 @@ def _label(args: argparse.Namespace) -> None:
 
 def _print(out: Path, drawn: Callable[[], str]) -> None:
     """Write a drawing; DeskError for one that can't be."""
+    drawing = _drawing(out, drawn)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(drawing)
+
+
+def _drawing(out: Path, drawn: Callable[[], str]) -> str:
     if out.suffix != ".svg":
         raise DeskError(f"{out}: an SVG file is made here; call it something.svg")
     try:
-        drawing = drawn()
+        return drawn()
     except ValueError as error:
         raise DeskError(str(error)) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(drawing)
 
 
 @contextmanager

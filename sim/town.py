@@ -19,6 +19,7 @@ from cloud_sync.endpoint.store import Store, sqlite_url
 from onboard.__main__ import BUILD_S
 from onboard.console import ask
 from onboard.core.policy import Station
+from sim.box_toml import station
 from sim.broker import EmbeddedBroker
 from sim.car import Remote
 from sim.clock import ScaledClock, real_boot_s
@@ -82,27 +83,12 @@ plug_in_grace_s = 3600
 resend_first_s = 30
 """
 
-STATION: Final = """
-[[station]]
-id = "{id}"
-name = "{name}"
-latitude = {latitude}
-longitude = {longitude}
-radius_m = {radius_m}
-"""
-
 
 def configuration(folder: Path, port: int, stations: tuple[Station, ...]) -> str:
     """Return the box's configuration for a car whose plugs are in ``folder`` and a broker on ``port``."""
     text = CONFIG.format(folder=folder, port=port, vehicle=VEHICLE)
     for each in stations:
-        text += STATION.format(
-            id=each.id,
-            name=NAMES[each.id],
-            latitude=each.latitude,
-            longitude=each.longitude,
-            radius_m=each.radius_m,
-        )
+        text += station(each.id, NAMES[each.id], each.latitude, each.longitude, each.radius_m)
     return text
 
 

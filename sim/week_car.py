@@ -32,27 +32,10 @@ from onboard.core.events import (
 )
 from onboard.mail import Identity
 from onboard.notify import Notifier
+from sim import box_toml
 from sim.phone_call import Call
 from sim.week_town import STATIONS, VEHICLE, Town
 
-CONFIG: Final = """
-[box]
-data_dir = "{folder}/data"
-provisioning = "{folder}/provisioning.cbor"
-socket = "{folder}/box.sock"
-[car]
-model = "ami"
-[policy]
-uid_cards = true
-"""
-STATION: Final = """
-[[station]]
-id = "{id}"
-name = "{name}"
-latitude = {latitude}
-longitude = {longitude}
-radius_m = 60.0
-"""
 SPEED_MPS: Final = 10.0
 STEP_S: Final = 10.0
 BUILD_S: Final = 1_795_305_600.0
@@ -98,9 +81,9 @@ class OfflineCar:
         """Make the box what its car needs, as a technician does once, and start it."""
         self._folder.mkdir()
         given = self._town.provision(VEHICLE, self._folder / "provisioning.cbor")
-        text = CONFIG.format(folder=self._folder)
+        text = box_toml.box(self._folder)
         for each in STATIONS:
-            text += STATION.format(id=each.id, name=each.name, latitude=each.latitude, longitude=each.longitude)
+            text += box_toml.station(each.id, each.name, each.latitude, each.longitude)
         self._setting = Setting(
             config=parse_config(text, self._folder / "box.toml"),
             identity=Identity(VEHICLE, given.agreement, given.signing, given.roots),

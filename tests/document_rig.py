@@ -9,108 +9,24 @@ from typing import Any
 from cloud_sync import documents as d
 from cloud_sync.documents import cbor, cose
 from cloud_sync.documents.kinds import BOX_TYPES, SEALED_TYPES, DocumentType
-from onboard.core.clock import ClockQuality, Instant
-from onboard.core.events import Charging, Intent
-from onboard.core.grants import (
-    Assurance,
-    BookingKind,
-    CardGrant,
-    Pass,
-    Reservation,
-    ReservationList,
-    Revocation,
-    Rights,
-    StaffGrant,
-)
+from onboard.core.events import Intent
 from onboard.core.records import Recordable, SupplyChanged, Track
+from sim.fuzz import world
 
-CAR = "hede-1"
-ROOT = d.Signer.from_bytes(bytes([1]) * 32)
+CAR, T0, EPOCH, STORE = world.CAR, world.T0, world.EPOCH, world.STORE_ID
+ROOT, CLOUD, CLOUD_C = world.ROOT, world.CLOUD, world.CLOUD_C
+BOX, BOX_V, KEYS = world.BOX, world.BOX_V, world.KEYS
+BOOKING, LIST, PASS, STATUS = world.BOOKING, world.LIST, world.PASS, world.STATUS
 OTHER_ROOT = d.Signer.from_bytes(bytes([2]) * 32)
-CLOUD = d.Signer.from_bytes(bytes([3]) * 32)
-BOX = d.BoxSigner.from_bytes(bytes([4]) * 32)
-BOX_V = d.AgreementKey.from_bytes(bytes([5]) * 32)
-CLOUD_C = d.AgreementKey.from_bytes(bytes([6]) * 32)
-PHONE = d.AgreementKey.from_bytes(bytes([7]) * 32).public
 STRANGER = d.Signer.from_bytes(bytes([8]) * 32)
 STRANGE_BOX = d.BoxSigner.from_bytes(bytes([9]) * 32)
 STRANGE_AGREEMENT = d.AgreementKey.from_bytes(bytes([10]) * 32)
 ROOTS = (ROOT.public, OTHER_ROOT.public)
 
-KEYS = d.KeySet(7, (CLOUD.may_sign(*d.AUTHORITY_TYPES),), CLOUD_C.public)
-T0 = 1_796_000_000
-EPOCH = bytes(range(8))
-STORE = bytes(range(16))
-
-BOOKING = Reservation(
-    id=bytes(range(16, 32)),
-    start_s=T0,
-    end_s=T0 + 7200,
-    pickup="bazouges",
-    dropoff="hede",
-    kind=BookingKind.ONE_WAY,
-    driver=bytes(range(32, 40)),
-    phone_keys=(PHONE,),
-    cards=(CardGrant(bytes(range(40, 48)), Assurance.UID), CardGrant(bytes(8), Assurance.MUTUAL, bytes(range(16)), 3)),
-    rights=Rights.DOOR | Rights.DRIVE,
-    trace=False,
-)
-LIST = ReservationList(
-    vehicle=CAR,
-    version=T0,
-    issued_at_s=T0,
-    horizon_end_s=T0 + 30 * 86400,
-    reservations=(BOOKING,),
-    staff=(StaffGrant(bytes(8), T0 + 86400, (PHONE,), (), Rights.DOOR | Rights.SERVICE),),
-    revoked=(Revocation(bytes(8), T0 + 5), Revocation(PHONE, T0 + 6)),
-)
-PASS = Pass(
-    vehicle=CAR,
-    id=bytes(range(48, 56)),
-    phone_key=PHONE,
-    reservation_id=BOOKING.id,
-    start_s=T0,
-    end_s=T0 + 7200,
-    driver=BOOKING.driver,
-    rights=Rights.DOOR | Rights.DRIVE,
-    issued_at_s=T0,
-    expires_s=T0 + 86400,
-    made_with_version=T0 + 1,
-    pickup="bazouges",
-    dropoff=None,
-)
-STATUS = d.Status(
-    vehicle=CAR,
-    status_seq=12,
-    boot_epoch=EPOCH,
-    boot_s=321.25,
-    list_version=T0,
-    key_set_version=7,
-    software="0.1.0",
-    store_id=STORE,
-    up_to_seq=41,
-    clock_quality=ClockQuality.GNSS,
-    state="available",
-    since_s=float(T0),
-    charging=Charging.CHARGING,
-    door="locked",
-    soc_pct=83.5,
-    range_m=61_000,
-    supply_v=12.75,
-    parked_at=(48.25, -1.5),
-    faults=("gps: no answer",),
-    time_nonce=STORE,
-)
-
 
 def rows(*records: Recordable, first: int = 1, before: bytes = d.GENESIS) -> tuple[d.Row, ...]:
     """Chain records as the store does."""
-    made = []
-    for seq, record in enumerate(records, start=first):
-        at, payload = Instant(float(seq), float(T0 + seq), ClockQuality.RTC), d.encode_record(record)
-        before = d.chain_digest(before, seq, EPOCH, at, payload)
-        made.append(d.Row(seq, EPOCH, at, payload, before))
-    return tuple(made)
+    return world.rows(tuple(map(d.encode_record, records)), first, before)
 
 
 BATCH = d.EventBatch(

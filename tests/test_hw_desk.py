@@ -180,7 +180,7 @@ def test_a_card_that_is_given_back_opens_no_booking_for_whoever_has_it_next(
 
     assert opens() == 1
     assert do(None, "return", "1") == 0
-    assert "1 bookings named it" in capsys.readouterr().out
+    assert "1 booking named it" in capsys.readouterr().out
     assert opens() == 0
     do(None, "lend", "1", "--to", "Mme Le Goff")
     assert opens() == 0
@@ -201,6 +201,32 @@ def test_the_slip_has_the_code_and_where_it_blocks(town: Town, reader: Pn532OnPt
     assert "ou appelez : 02 99 00 00 00" in told
     assert min(sizes_pt(file.read_text())) >= 14
     town.post("cards/1/block", {"code": code}, 200)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--slip", "slip.svg"], "add --phone"),
+        (["--slip", "slip.pdf", "--phone", "02 99 00 00 00"], "an SVG file"),
+        (["--slip", "slip.svg", "--phone", "02 99 00 00 00", "--page", "https://ami.example/" + "c" * 80], "too long"),
+    ],
+)
+def test_a_slip_that_cannot_be_made_lends_and_captures_nothing(
+    town: Town, capsys: pytest.CaptureFixture[str], words: list[str], why: str
+) -> None:
+    town.cloud.ingest.handle(town.box.topic(Topic.STATUS), town.box.status(), town.now_s)
+    town.post("cards", {"uid": UID.hex(), "assurance": "uid"})
+    before = len(town.link.sent)
+    for command in (["lend", "1"], ["capture", "--vehicle", "ami-1"]):
+        assert do(None, *command, "--to", "M. Roux", *words) == 1
+        said = capsys.readouterr().err
+        assert why in said
+        assert "nothing was changed" in said
+    assert do(None, "capture", "--vehicle", "ami-1", *words) == 1
+    assert "add --to" in capsys.readouterr().err
+    (card,) = town.client.get("/api/v1/cards").json()
+    assert (card["state"], card["holder"]) == ("ready", "")
+    assert len(town.link.sent) == before, "no car was asked"
 
 
 @pytest.mark.usefixtures("town")

@@ -17,7 +17,6 @@ The rules, in prose
 6.  The same phone or remote command gives the same answer again and never moves the relay twice.
 7.  Deadlines are part of the state: ``next_deadline`` names the earliest, and every step serves those that are due
     after its event: a report that confirms a pulse at the last moment saves a second pulse.
-
 8.  Staff or the commune may have the number of a card taken that is nobody's here (``CAPTURE``): the next such card
     within two minutes. Nothing opens by it.
 
@@ -185,8 +184,7 @@ def _start(d: Draft, event: Started) -> None:
     """Begin this boot: what the store held is the truth, everything else is learned anew."""
     running = d.kept.rental
     trip = running.trip if running is not None else None
-    d.set(boot_epoch=event.boot_epoch, software=event.software)
-    d.set(began_s=d.boot_s)
+    d.set(boot_epoch=event.boot_epoch, software=event.software, began_s=d.boot_s)
     d.doors(touched_s=d.boot_s)
     results.on_started(d)
     d.sending(acked_seq=d.kept.outbox.acked_seq, sent_seq=d.kept.outbox.acked_seq, heard_at_s=d.boot_s)

@@ -92,7 +92,7 @@ def _open_capture(d: Draft, event: AccessRequested) -> None:
     key = _command_key(event.credential)
     refused = capture.denial(d.state, event.credential, d.now)
     if refused is not None or key is None:
-        _deny(d, event, "staff_only" if refused is None else refused.reason)
+        _deny(d, event, refused.reason if refused is not None else "staff_only")
         return
     d.set(capture=Capture(key[1], d.boot_s + CAPTURE_S))
     d.show(Pattern.GRANTED)

@@ -41,6 +41,7 @@ from onboard.core.state import EndRequest, Meter, Rental, Trip
 from onboard.store import WAL_PAGES, Store
 from onboard.store_open import DATABASE
 from onboard.store_room import LIMITS, Limits
+from sim import box_toml
 from sim.crash.record import DATA, WITNESS
 from sim.crash.witness import Witness
 
@@ -287,10 +288,9 @@ def long(folder: Path, witness: Witness) -> None:
 def week(folder: Path, _witness: Witness) -> None:
     """The week of the demo: the whole box, its core and its threads."""
     # Here, because the commune's side takes a second to load and the other scripts do without.
-    from sim import week_car  # noqa: PLC0415
     from sim.week import Week  # noqa: PLC0415
 
-    _replace(week_car, "CONFIG", week_car.CONFIG.replace("{folder}/data", str(folder / DATA)))
+    _replace(box_toml, "BOX", box_toml.BOX.replace("{folder}/data", str(folder / DATA)))
     story = folder / "story"
     story.mkdir()
     asyncio.run(Week(story, lambda _wall_s, _source, _text: None).play())

@@ -17,6 +17,7 @@ from onboard.box import Setting
 from onboard.config import parse_config
 from onboard.core.policy import Station
 from onboard.mail import Identity
+from sim import box_toml
 from sim.world.car import Car
 from sim.world.checks import Checks
 from sim.world.loop import now_s, play
@@ -33,25 +34,8 @@ BUILD_S: Final = 1_795_305_600.0
 HEALED_S: Final = 900.0
 NAMES: Final = ("anna", "bert", "chloe", "david", "emma", "fanny")
 STATIONS: Final = (Station("bazouges", 48.2790, -1.8400, 60.0), Station("hede", 48.2965, -1.8011, 60.0))
-CONFIG: Final = """
-[box]
-data_dir = "{folder}/data"
-provisioning = "{folder}/provisioning.cbor"
-socket = "{folder}/box.sock"
-[car]
-model = "ami"
-[policy]
-uid_cards = true
-status_every_s = 600
-"""
-STATION: Final = """
-[[station]]
-id = "{id}"
-name = "{id}"
-latitude = {latitude}
-longitude = {longitude}
-radius_m = 60.0
-"""
+STATUS_EVERY_S: Final = 600
+"""A tenth of what a real car tells: most hours of a world are waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +236,12 @@ class World:
         folder = self._folder / name
         folder.mkdir()
         given = self.town.provision(name, folder / "provisioning.cbor")
-        text = CONFIG.format(folder=folder) + "".join(
-            STATION.format(id=each.id, latitude=each.latitude, longitude=each.longitude) for each in STATIONS
+        text = (
+            box_toml.box(folder)
+            + f"status_every_s = {STATUS_EVERY_S}\n"
+            + "".join(
+                box_toml.station(each.id, each.id, each.latitude, each.longitude, each.radius_m) for each in STATIONS
+            )
         )
         setting = Setting(
             config=parse_config(text, folder / "box.toml"),
