@@ -41,6 +41,7 @@ PINNED: dict[str, dict[str, object]] = {
     },
     "onboard.core.request": {
         "ASKED_MAX_S": 5.0,
+        "LOCKS_IN_DOUBT": 2,
     },
     "onboard.core.results": {
         "_ARMED": "shut_the_door",

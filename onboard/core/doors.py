@@ -48,6 +48,8 @@ def move(d: Draft, action: Action, attempt: int = 1) -> None:
     pending = Actuation(number, action, attempt, asked_s=d.boot_s, first=first)
     if action is Action.UNLOCK and d.state.doors.armed_until_s is not None:
         results.on_disarmed(d)
+    if action is Action.UNLOCK:
+        d.doors(locks_unconfirmed=0)
     d.doors(
         actuation=pending,
         actuations=number,
@@ -122,6 +124,8 @@ def on_report(d: Draft, event: DoorReported) -> None:
         d.doors(touched_s=d.boot_s, left_open_told=False)
     if changed or before is None:
         d.tell_status()
+    if is_open(event):
+        d.doors(locks_unconfirmed=0)
     _note_opened(d, event)
     pending = d.state.doors.actuation
     if pending is not None:
@@ -167,7 +171,7 @@ def _confirm(d: Draft, pending: Actuation, report: DoorReported) -> None:
         d.doors(actuation=None)
         d.fault("door", "", active=False)
     elif pending.action is Action.LOCK and report.locked is True and shut(report):
-        d.doors(actuation=None)
+        d.doors(actuation=None, locks_unconfirmed=0)
         d.fault("door", "", active=False)
         _locked(d)
         results.on_confirmed(d, pending)
@@ -257,6 +261,8 @@ def _give_up(d: Draft, pending: Actuation, reason: str, *, moved: bool) -> None:
         return
     if pending.action is Action.LOCK:
         d.keep(rental=replace(rental, trip=replace(trip, end=None)))
+        if reason == "not_confirmed":
+            d.doors(locks_unconfirmed=d.state.doors.locks_unconfirmed + 1)
         if reason == "door_open" and trip.end is not None:
             # Opened once more behind the pulse (a forgotten bag): the wish still holds when it shuts.
             _arm(d, trip.end.by, finish=trip.end.finish)

@@ -9,7 +9,8 @@ The rules, in prose
     ``DoorReopened`` for the running trip's own driver.
 3.  A tap means what the state says: outside a rental it asks to start one; by the driver of the running trip it locks,
     or opens again a door that locked by itself; by the driver of a stopped rental it opens, but within ``finish_tap_s``
-    of the lock it ends the rental. Somebody else's tap at a running rental is refused and written down.
+    of the lock it ends the rental. Somebody else's tap at a running rental is refused and written down. After
+    ``LOCKS_IN_DOUBT`` locks that no contact confirmed the driver's next tap opens: the car may be locked after all.
 4.  A trip ends when a door report sampled after the lock pulse says locked with the doors shut; ``doors`` has the
     details. What else ends with it is in ``rental``.
 5.  Nothing moves while the car moves. A running trip's driver can always lock: neither clock, network, list,

@@ -38,6 +38,9 @@ _TRY_AGAIN = frozenset({"moving", "busy", "door_unknown", "clock_unproven", "too
 """Refusals that pass by themselves: the light says try again, not no."""
 
 
+LOCKS_IN_DOUBT = 2
+"""After so many locks in a row that nothing confirmed a tap opens: the first retry must still be one of the lock."""
+
 ASKED_MAX_S = 5.0
 """What could not be decided by then is not wanted any more: a phone was told so after 4.5 s."""
 
@@ -77,6 +80,8 @@ def _driver(d: Draft, event: AccessRequested, running: Rental) -> None:
     d.doors(touched_s=d.boot_s, left_open_told=False)
     report = doors.fresh_report(d.state, d.boot_s)
     locked = report is not None and report.locked is True
+    # The contact may be what is broken, and whoever has a card can't say what they want: they must get in again.
+    locked = locked or d.state.doors.locks_unconfirmed >= LOCKS_IN_DOUBT
     if event.intent is Intent.LOCK or (event.intent is Intent.TAP and running.trip is not None and not locked):
         _lock(d, event, finish=False)
     elif event.intent is Intent.FINISH:

@@ -160,6 +160,8 @@ class Doors:
     left_open_told: bool = False
     unasked_told: bool = False
     """A lock that nobody asked for was told since the last pulse."""
+    locks_unconfirmed: int = 0
+    """So many locks in a row were given up with no word from the contact: it, or the latch, does not work."""
 
 
 @dataclass(frozen=True, slots=True)
