@@ -24,7 +24,7 @@ from onboard.core.events import (
     PhoneCredential,
 )
 from onboard.core.grants import Assurance, BookingKind, CardGrant, Reservation
-from onboard.core.records import AccessDenied, ActuationFailed, DoorReopened, EndRequested, FaultChanged, TripStarted
+from onboard.core.records import AccessDenied, ActuationFailed, EndRequested, TripStarted
 from onboard.core.state import Actuation
 from onboard.core.trip import distance_m
 from tests.core_kit import ALICE, BOB, HEDE, POLICY, STAFF, T0, Kit, booking, card, listing
@@ -173,91 +173,6 @@ def test_a_report_counts_for_a_pulse_once_the_contact_had_its_time(sampled_s: fl
     d = Draft(kit.state, Instant(20.0, 0.0, ClockQuality.UNSET))
     assert doors._after(d, DoorReported(True, False, False, sampled_s), pulse) is counts
     assert not doors._after(d, DoorReported(True, False, False, sampled_s), replace(pulse, settled_s=None))
-
-
-def failed_lock(kit: Kit) -> None:
-    """Let every try of the pulse pass without a word from the contacts."""
-    for _ in range(3):
-        kit.give(ActuationSettled(kit.state.doors.actuations, ActuationOutcome.DONE, "", kit.t))
-        kit.wait(4.0)
-
-
-def test_a_pulse_that_nothing_confirmed_is_written_down_shown_and_told_as_a_fault() -> None:
-    kit = Kit().ready()
-    kit.begin()
-    kit.drive(0.0)
-    kit.contacts(locked=False)
-    tap(kit)
-    failed_lock(kit)
-    assert kit.last(ActuationFailed) == ActuationFailed("lock", "not_confirmed", 1)
-    detail = "lock was not confirmed: look at the actuator and the lock contact"
-    assert dict(kit.state.faults) == {"door": detail}
-    assert kit.last(FaultChanged).part == "door"
-    assert kit.last(FaultChanged).detail == detail
-    assert kit.shown is Pattern.OUT_OF_ORDER
-    kit.end()
-    assert not kit.state.faults, "the next that is confirmed ends it"
-
-
-def test_after_two_locks_that_nothing_confirmed_the_next_tap_opens_and_the_one_after_locks() -> None:
-    """The contact says unlocked for ever, and the car may be locked: whoever only has a card must get in again."""
-    kit = Kit().ready()
-    kit.begin()
-    kit.drive(0.0)
-    kit.contacts(locked=False)
-    for _ in range(2):
-        tap(kit)
-        failed_lock(kit)
-        kit.contacts(locked=False)
-    assert kit.pulses == ["unlock"] + ["lock"] * 6
-    tap(kit)
-    assert kit.pulses[7:] == ["unlock"]
-    assert kit.last(DoorReopened) == DoorReopened(1, 1, "card")
-    kit.give(ActuationSettled(kit.state.doors.actuations, ActuationOutcome.DONE, "", kit.t))
-    kit.t += 1.0
-    kit.contacts(locked=False)
-    tap(kit)
-    assert kit.pulses[8:] == ["lock"], "from then on as before"
-
-
-def test_a_card_opens_nothing_in_doubt_while_the_car_moves() -> None:
-    kit = doubting()
-    kit.drive(5.0)
-    kit.contacts(locked=False)
-    tap(kit)
-    assert kit.pulses == ["unlock"]
-    assert kit.last(AccessDenied).reason == "moving"
-
-
-def test_whoever_can_say_lock_locks_in_doubt_too() -> None:
-    kit = doubting()
-    ask(kit, intent=Intent.LOCK)
-    assert kit.pulses == ["unlock", "lock"]
-
-
-@pytest.mark.parametrize("how", ["door opened", "lock confirmed", "opened by a tap"])
-def test_what_ends_the_doubt_of_a_lock(how: str) -> None:
-    kit = doubting()
-    if how == "door opened":
-        kit.contacts(locked=False, driver_open=True)
-    elif how == "lock confirmed":
-        ask(kit, intent=Intent.LOCK)
-        kit.give(ActuationSettled(kit.state.doors.actuations, ActuationOutcome.DONE, "", kit.t))
-        kit.t += 1.0
-        kit.contacts(locked=True)
-    else:
-        tap(kit)
-    assert kit.state.doors.locks_unconfirmed == 0
-
-
-def doubting() -> Kit:
-    """Return a car in a trip, standing, of which two locks in a row were not confirmed."""
-    kit = Kit().ready()
-    kit.begin()
-    kit.drive(0.0)
-    kit.contacts(locked=False)
-    kit.state = replace(kit.state, doors=replace(kit.state.doors, locks_unconfirmed=2))
-    return kit
 
 
 def test_a_pulse_without_a_trip_is_written_down_with_trip_0() -> None:
