@@ -98,6 +98,7 @@ def test_a_lock_that_the_interlock_refused_says_nothing_of_the_contact() -> None
         kit.give(ActuationSettled(kit.state.doors.actuations, ActuationOutcome.REFUSED, "too_often", kit.t))
     assert kit.pulses == ["unlock"] + ["lock"] * 3
     assert kit.state.doors.locks_unconfirmed == 0
+    assert not kit.state.faults, "nor of the actuator"
 
 
 def doubting() -> Kit:
