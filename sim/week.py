@@ -122,7 +122,10 @@ class Week:
         await self._ride(bert, gone, 16, "hede")
         await self._home(anna, 20)
 
-        await self._day(5, "Saturday: the market, twice")
+        await self._day(5, "Saturday: the market, twice; and the car has not heard of the commune's new keys")
+        for how in ("has other keys, as after a theft: what the old ones signed holds no more", "and others once more"):
+            self._town.renew_keys()
+            self._say("cloud", how)
         for hour, to in ((8, "hede"), (14, "bazouges")):
             ride = await self._book(chloe, hour, "bazouges" if to == "hede" else "hede", to)
             await self._ride(chloe, ride, hour, to)

@@ -16,7 +16,8 @@ from typing import Any, Final
 import uvicorn
 
 from cloud_sync.carrier_settings import Outgoing
-from cloud_sync.endpoint import authority
+from cloud_sync.documents import Signer
+from cloud_sync.endpoint import authority, key_rotation
 from cloud_sync.endpoint.app import create_app
 from cloud_sync.endpoint.authority import Authority, Paths
 from cloud_sync.endpoint.ingest import Ingest
@@ -56,16 +57,17 @@ class Town:
     def __init__(self, folder: Path) -> None:
         self.now_s = MONDAY_S
         self._folder = folder / "cloud"
-        self._listening = socket.socket()
         self.address = ""
 
     def start(self) -> None:
-        """Make the commune's keys and serve. RuntimeError if it doesn't come up."""
-        authority.initialise(self._folder, int(self.now_s))
+        """Serve, with the commune's keys, made the first time. RuntimeError if it doesn't come up."""
+        if not self._folder.exists():
+            authority.initialise(self._folder, int(self.now_s))
         self._signing = Authority(self._folder)
         self._store = Store(sqlite_url(Paths(self._folder).database))
         ingest = Ingest(self._store, self._signing)
         app = create_app(self._store, self._signing, ingest, NoBroker(), STATIONS, now=lambda: self.now_s)
+        self._listening = socket.socket()
         self._listening.bind(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
@@ -85,6 +87,15 @@ class Town:
         self._thread.join(START_S)
         self._store.close()
         self._listening.close()
+
+    def renew_keys(self) -> None:
+        """Have other keys, as after a theft: nothing that the old ones signed holds any more. It starts again."""
+        self.stop()
+        key_rotation.propose(self._folder, int(self.now_s), stolen=True)
+        paths = Paths(self._folder)
+        root = Signer.load(paths.offline / "root-1.pem")
+        key_rotation.adopt(self._folder, key_rotation.sign(paths.proposal.read_bytes(), root)[1])
+        self.start()
 
     def provision(self, vehicle: str, out: Path) -> Provisioning:
         """Make the car's box known, and return what its box is given."""

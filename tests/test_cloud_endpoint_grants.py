@@ -233,20 +233,28 @@ def test_no_member_of_staff_is_left_out_for_room_and_one_too_many_changes_nothin
     assert rows(town, "staff") == 64
 
 
-def test_a_database_from_before_gets_its_tables_and_an_older_program_leaves_it_alone(
+def test_a_database_from_before_gets_what_it_lacks_and_an_older_program_leaves_it_alone(
     town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     booking = town.book()
     with town.cloud.store.write() as db:
         for name in ("passes", "staff", "revocations"):
             db.execute(text(f"DROP TABLE {name}"))
+        db.execute(text("ALTER TABLE lists DROP COLUMN signed_by"))
         db.execute(update(tables.meta).values(value="1"))
     url = sqlite_url(tmp_path / "cloud" / "data" / "cloud.sqlite3")
     Store(url).close()
     assert [rows(town, name) for name in ("passes", "staff", "revocations", "bookings")] == [0, 0, 0, 1]
+    before = town.cloud.store.last_list("ami-1")
+    assert before is not None
+    assert before.signed_by is None
     town.post(f"bookings/{booking}/pass", {"phone_key": PHONE.hex()})
+    after = town.cloud.store.last_list("ami-1")
+    assert after is not None
+    assert after.signed_by == town.cloud.authority.kid("lists"), "issued anew, once"
+    assert after.version == before.version + 1
     monkeypatch.setattr("cloud_sync.endpoint.store._SCHEMA", "1")
-    monkeypatch.setattr(tables, "ONLY_NEW_TABLES_SINCE", frozenset())
+    monkeypatch.setattr(tables, "OLDER", frozenset())
     with pytest.raises(StoreError, match=f"schema {tables.SCHEMA_VERSION}"):
         Store(url)
 

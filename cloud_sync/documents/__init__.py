@@ -1,6 +1,6 @@
 """Signed and sealed documents: everything that crosses a box's boundary (``docs/protocol.md``)."""
 
-from cloud_sync.documents.cose import is_sealed
+from cloud_sync.documents.cose import is_sealed, sealed_to
 from cloud_sync.documents.down import (
     Ack,
     Command,
@@ -16,6 +16,8 @@ from cloud_sync.documents.down import (
     encode_key_set,
     encode_resend,
     encode_time_proof,
+    propose_key_set,
+    read_proposal,
 )
 from cloud_sync.documents.grants import (
     decode_pass,
@@ -96,7 +98,10 @@ __all__ = [
     "encode_time_proof",
     "is_sealed",
     "key_id",
+    "propose_key_set",
     "radio_name",
+    "read_proposal",
     "record_kind",
+    "sealed_to",
     "unproven_pass",
 ]

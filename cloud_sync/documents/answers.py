@@ -71,8 +71,8 @@ ANSWERS: Final[dict[str, Words]] = {
         "This pass is not valid. Open the app where there is network to get another one.",
     ),
     "key_set_wanted": Words(
-        "La voiture ne connaît pas la nouvelle signature de la commune. Trouvez du réseau, puis réessayez.",
-        "The car does not know the commune's new signature yet. Find network, then try again.",
+        "Voiture et téléphone ne connaissent pas la même signature de la commune. Trouvez du réseau, puis réessayez.",
+        "Car and phone do not know the same signature of the commune. Find network, then try again.",
     ),
     "revoked": Words(
         "Ce téléphone ou ce laissez-passer a été bloqué. Appelez la mairie.",

@@ -184,6 +184,14 @@ def unseal(sealed: Sealed, vehicle: str, key: AgreementKey) -> bytes:
         raise Refused(Reason.BAD_SEAL, f"damaged, or not for {vehicle}") from None
 
 
+def sealed_to(data: bytes) -> bytes:
+    """Return the id of the key that a document is sealed to; empty where it is no sealed one: opening it says why."""
+    try:
+        return parse_sealed(data).recipient
+    except Refused:
+        return b""
+
+
 def is_sealed(data: bytes) -> bool:
     """Tell by the first bytes whether this is an Encrypt."""
     return data.startswith(_ENCRYPT)

@@ -62,9 +62,22 @@ class Command:
 
 def encode_key_set(key_set: KeySet, root: Signer) -> bytes:
     """Sign the key set with an offline root. Raises ``Refused`` for one that a box would refuse."""
+    return make(DocumentType.KEY_SET, _key_set_values(key_set), read_key_set, root)
+
+
+def propose_key_set(key_set: KeySet) -> bytes:
+    """Encode a key set for whoever has a root and is to sign it. It proves nothing."""
+    return cbor.dumps(_key_set_values(key_set))
+
+
+def read_proposal(data: bytes) -> KeySet:
+    """Read what ``propose_key_set`` made, or raise ``Refused``."""
+    return read_key_set(cbor.loads(data))
+
+
+def _key_set_values(key_set: KeySet) -> dict[int, Any]:
     keys = [{1: key.kid, 2: key.public, 3: sorted(int(kind) for kind in key.types)} for key in key_set.keys]
-    values = {1: key_set.version, 2: keys, 3: key_set.sealing_public}
-    return make(DocumentType.KEY_SET, values, read_key_set, root)
+    return {1: key_set.version, 2: keys, 3: key_set.sealing_public}
 
 
 def decode_key_set(data: bytes, roots: tuple[bytes, ...]) -> KeySet:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloud_sync.carrier_settings import CarrierSettings, is_loopback
 from cloud_sync.documents import Refused
-from cloud_sync.endpoint import authority, broker_command, lists
+from cloud_sync.endpoint import authority, broker_command, key_rotation, lists
 from cloud_sync.endpoint.app import create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError, Paths
 from cloud_sync.endpoint.certificates import CertificateError
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--out", metavar="FILE", type=Path, required=True, help="the provisioning file to write")
     add.set_defaults(run=_add_box)
 
+    key_rotation.add_parser(commands)
     broker_command.add_parser(commands)
 
     serve = commands.add_parser(

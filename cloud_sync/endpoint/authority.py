@@ -35,6 +35,7 @@ from cloud_sync.documents import (
     encode_resend,
     encode_reservation_list,
     encode_time_proof,
+    sealed_to,
 )
 from cloud_sync.documents.schema import vehicle_id
 from cloud_sync.endpoint.messages import Box
@@ -92,6 +93,11 @@ class Paths:
         return self.folder / "key_set.cbor"
 
     @property
+    def proposal(self) -> Path:
+        """A key set that no root has signed yet."""
+        return self.folder / "key_set.proposal"
+
+    @property
     def database(self) -> Path:
         """The SQLite file."""
         return self.folder / "data" / "cloud.sqlite3"
@@ -123,6 +129,31 @@ def initialise(folder: Path, now_s: int) -> None:
     write_secret(paths.key_set, encode_key_set(key_set, roots[0]))
 
 
+class PrivateKeys:
+    """The private halves in ``DIR/keys``. Which of them count, the key set says: a file's name tells the role alone."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load them. ``Refused``: a file is no such key, or others may read or change it."""
+        found = {role: map(Signer.load, sorted(folder.glob(f"{role}*.pem"))) for role in ROLES}
+        self._signers = {role: {signer.kid: signer for signer in signers} for role, signers in found.items()}
+        self.sealings = {key.kid: key for key in map(AgreementKey.load, sorted(folder.glob("sealing*.pem")))}
+        """Old ones too: a box that was away for months seals to the one that it knows."""
+
+    def signer(self, role: str, key_set: KeySet) -> Signer:
+        """Return the first key of the set for a role whose private half is here, or raise ``AuthorityError``."""
+        for key in key_set.keys:
+            if key.types.issuperset(ROLES[role]) and key.kid in self._signers[role]:
+                return self._signers[role][key.kid]
+        raise AuthorityError(f"no keys/{role}*.pem is in the key set: the boxes would refuse what is signed")
+
+    def sealing(self, key_set: KeySet) -> AgreementKey:
+        """Return the sealing key of the set, or raise ``AuthorityError``."""
+        for key in self.sealings.values():
+            if key.public == key_set.sealing_public:
+                return key
+        raise AuthorityError("no keys/sealing*.pem is the key set's: what the boxes seal could not be opened")
+
+
 class Authority:
     """Signs what goes down to the boxes and opens what they seal to the cloud. Safe to use from several threads."""
 
@@ -134,18 +165,19 @@ class Authority:
         self.roots = tuple(bytes.fromhex(line) for line in self._paths.roots.read_text().split())
         self.key_set_document = self._paths.key_set.read_bytes()
         self.key_set = decode_key_set(self.key_set_document, self.roots)
-        self._signers = {role: Signer.load(self._paths.keys / f"{role}.pem") for role in ROLES}
-        self._sealing = AgreementKey.load(self._paths.keys / "sealing.pem")
-        for role, signer in self._signers.items():
-            listed = self.key_set.find(signer.kid)
-            if listed is None or not listed.types.issuperset(ROLES[role]):
-                raise AuthorityError(f"keys/{role}.pem is not in the key set: the boxes would refuse what it signs")
-        if self._sealing.public != self.key_set.sealing_public:
-            raise AuthorityError("keys/sealing.pem is not the key set's: what the boxes seal could not be opened")
+        own = PrivateKeys(self._paths.keys)
+        self._signers = {role: own.signer(role, self.key_set) for role in ROLES}
+        self._sealing = own.sealing(self.key_set)
+        self._sealings = own.sealings
+
+    def kid(self, role: str) -> bytes:
+        """Return the id of the key in force for a role."""
+        return self._signers[role].kid
 
     def open_batch(self, data: bytes, box: Box) -> EventBatch:
-        """Open and verify a box's batch; ``Refused``."""
-        return decode_event_batch(data, self._sealing, box.signing_public, box.vehicle)
+        """Open and verify a box's batch; ``Refused``. A box that was away seals to the key that it knows."""
+        sealing = self._sealings.get(sealed_to(data), self._sealing)
+        return decode_event_batch(data, sealing, box.signing_public, box.vehicle)
 
     def sign_list(self, listed: ReservationList, box: Box) -> bytes:
         """Sign a list and seal it to its box; ``Refused`` if the box would refuse it."""

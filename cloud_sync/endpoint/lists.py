@@ -68,7 +68,7 @@ def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, hor
             revoked=_revoked(db, cards, box.vehicle, now_s, now_s + horizon_s),
         )
         try:
-            row = ListRow(box.vehicle, version, now_s, authority.sign_list(listed, box))
+            row = ListRow(box.vehicle, version, now_s, authority.sign_list(listed, box), authority.kid("lists"))
         except Refused as refused:
             if horizon_s <= DAY_S or refused.reason not in (Reason.TOO_LARGE, Reason.BAD_SCHEMA):
                 raise
@@ -83,14 +83,16 @@ def issue_within(db: Connection, authority: Authority, box: Box, now_s: int, hor
 def current(
     store: Store, authority: Authority, box: Box, now_s: int, horizon_days: int = HORIZON_DAYS, *, heard: int = 0
 ) -> ListRow:
-    """Return the list that holds, issued anew where there is none, it is old, or the box holds a higher version.
+    """Return the list that holds, issued anew where there is none, it is old or the box holds a higher version.
+
+    A list that another key signed is issued anew, too: the box may not know that key any more.
 
     ``heard``: the version that somebody says the box holds, as a phone does. Nobody signed it, so it counts only below
     the clock: a restored cloud goes above its box, and a liar brings about one list a second, no version of the future.
     """
     with store.read() as db:
         row = last_list(db, box.vehicle)
-        if row is not None and _holds(db, row, now_s, heard):
+        if row is not None and _holds(db, authority, row, now_s, heard):
             return row
     with store.write() as db:
         return current_within(db, authority, box, now_s, horizon_days, heard=heard)
@@ -101,13 +103,13 @@ def current_within(
 ) -> ListRow:
     """Do as ``current`` in a transaction that is under way."""
     row = last_list(db, box.vehicle)
-    if row is not None and _holds(db, row, now_s, heard):
+    if row is not None and _holds(db, authority, row, now_s, heard):
         return row
     return issue_within(db, authority, box, now_s, horizon_days)
 
 
-def _holds(db: Connection, row: ListRow, now_s: int, heard: int) -> bool:
-    fresh = 0 <= now_s - row.issued_s < REFRESH_S
+def _holds(db: Connection, authority: Authority, row: ListRow, now_s: int, heard: int) -> bool:
+    fresh = 0 <= now_s - row.issued_s < REFRESH_S and row.signed_by == authority.kid("lists")
     reported = reported_version(db, row.vehicle)
     return fresh and not row.version < reported <= now_s + AHEAD_MAX_S and not row.version < heard < now_s
 

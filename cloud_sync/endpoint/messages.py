@@ -37,12 +37,13 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class ListRow:
-    """One signed and sealed reservation list."""
+    """One signed and sealed reservation list. ``signed_by``: the key's id, which the seal hides; None: not known."""
 
     vehicle: str
     version: int
     issued_s: int
     document: bytes
+    signed_by: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

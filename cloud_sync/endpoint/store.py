@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, create_engine, delete, event, func, insert, select, text, update
 
 from cloud_sync.documents import GENESIS, EventBatch, Status
 from cloud_sync.endpoint import derive, tables
@@ -49,7 +49,7 @@ class Store:
     """All tables behind one engine. Safe to use from several threads; writes take turns."""
 
     def __init__(self, url: str) -> None:
-        """Open the database at an SQLAlchemy URL; make the tables it lacks. StoreError if a newer version wrote it."""
+        """Open the database at an SQLAlchemy URL; make what it lacks. StoreError if a newer version wrote it."""
         self._engine = _engine(url)
         self._turn = threading.Lock()
         with self.write() as db:
@@ -57,7 +57,9 @@ class Store:
             version = db.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
             if version is None:
                 db.execute(insert(tables.meta).values(key="schema", value=_SCHEMA))
-            elif version in tables.ONLY_NEW_TABLES_SINCE:
+            elif version in tables.OLDER:
+                signed_by = tables.lists.c.signed_by
+                db.execute(text(f"ALTER TABLE lists ADD COLUMN {signed_by.name} {signed_by.type.compile(db.dialect)}"))
                 db.execute(update(tables.meta).where(tables.meta.c.key == "schema").values(value=_SCHEMA))
             elif version != _SCHEMA:
                 raise StoreError(
@@ -174,7 +176,7 @@ def last_list(db: Connection, vehicle: str) -> ListRow | None:
     row = db.execute(
         select(table).where(table.c.vehicle == vehicle).order_by(table.c.version.desc()).limit(1)
     ).one_or_none()
-    return None if row is None else ListRow(row.vehicle, row.version, row.issued_s, row.document)
+    return None if row is None else ListRow(row.vehicle, row.version, row.issued_s, row.document, row.signed_by)
 
 
 def log_place(db: Connection, vehicle: str, store_id: bytes) -> tuple[LogPlace, bool]:
@@ -217,9 +219,7 @@ def newest_store(db: Connection, vehicle: str) -> bytes | None:
 def save_list(db: Connection, row: ListRow) -> None:
     """Keep a list in a transaction that is under way, and drop the oldest ones."""
     table = tables.lists
-    db.execute(
-        insert(table).values(vehicle=row.vehicle, version=row.version, issued_s=row.issued_s, document=row.document)
-    )
+    db.execute(insert(table).values({each.name: getattr(row, each.name) for each in table.columns}))
     kept = select(table.c.version).where(table.c.vehicle == row.vehicle).order_by(table.c.version.desc())
     db.execute(delete(table).where(table.c.vehicle == row.vehicle, table.c.version.not_in(kept.limit(LISTS_KEPT))))
 

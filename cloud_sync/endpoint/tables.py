@@ -25,13 +25,13 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back.
 
-4: commands and captures."""
+4: commands and captures. 5: ``lists.signed_by``."""
 
-ONLY_NEW_TABLES_SINCE: Final = frozenset({"1", "2", "3"})
-"""Schemas that become the present one when the tables they lack are made."""
+OLDER: Final = frozenset({"1", "2", "3", "4"})
+"""Schemas that become the present one when the tables and the column that they lack are made."""
 
 EVERY_CAR: Final = ""
 """Stands for a vehicle where a grant or a revocation counts at every car, also at one that is added later."""
@@ -188,7 +188,9 @@ lists = Table(
     Column("version", BigInteger, primary_key=True),
     Column("issued_s", BigInteger, nullable=False),
     Column("document", LargeBinary, nullable=False),
+    Column("signed_by", LargeBinary(8)),
 )
+"""``signed_by``: NULL in rows that schema 4 wrote."""
 
 bookings = Table(
     "bookings",
