@@ -171,7 +171,8 @@ def _replay(plan: Plan, *, shrink: bool) -> int:
 
 def _world(plan: Plan) -> str:
     troubles = ", ".join(f"{name} {getattr(plan.rates, name):.2g}" for name in plan.rates.present) or "nothing"
-    return f"  {plan.cars} cars, {plan.hours:g} hours; what goes wrong: {troubles}"
+    length = f"{plan.hours:g} hours" if plan.pace == 1 else f"{plan.hours / plan.pace:g} days"
+    return f"  {plan.cars} cars, {length}; what goes wrong: {troubles}"
 
 
 def shrunk(outcome: Outcome) -> Outcome:

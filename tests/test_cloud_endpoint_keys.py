@@ -226,7 +226,6 @@ def another_of_that_version(folder: Path, _signed: bytes) -> bytes:
 
 def without_its_private_half(folder: Path, signed: bytes) -> bytes:
     (folder / "keys" / f"sync-{NOW_S}.pem").unlink()
-    (folder / "keys" / "sync.pem").unlink()
     return signed
 
 

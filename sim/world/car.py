@@ -110,7 +110,9 @@ class Car:
                 self._cut_only_daemon = False
             self._dark()
             fresh = not self._cut_only_daemon
-            off_s = 2.0 if self._cut_only_daemon else self._rng.choice((15.0, 60.0, 300.0, 3000.0))
+            off_s = (
+                2.0 if self._cut_only_daemon else self._rng.choice((15.0, 60.0, 300.0, 3000.0)) * self._world.plan.pace
+            )
             self._cut_only_daemon = False
             await self._world.sleep_until_healed(off_s)
             await asyncio.sleep(1.0)
@@ -121,7 +123,9 @@ class Car:
         self._epoch = self._rng.randbytes(8)
         self._boots += 1
         self._sky_from_s = now_s() + (
-            self._rng.uniform(HOUR_S, 20 * HOUR_S) if self._chance("clock_lost") else self._rng.uniform(5, 60)
+            self._rng.uniform(HOUR_S, 20 * HOUR_S) * self._world.plan.pace
+            if self._chance("clock_lost")
+            else self._rng.uniform(5, 60)
         )
         self.date_off_s = (
             self._rng.choice((-1, 1)) * self._rng.uniform(400, 1e8) if self._chance("clock_steps") else 0.0

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ BUILD_S: Final = 1_795_305_600.0
 HEALED_S: Final = 900.0
 NAMES: Final = ("anna", "bert", "chloe", "david", "emma", "fanny")
 STATIONS: Final = (Station("bazouges", 48.2790, -1.8400, 60.0), Station("hede", 48.2965, -1.8011, 60.0))
+OF_DAYS_EVERY: Final = 25
+"""One seed in so many is a world of days: it takes as long as twenty others."""
 STATUS_EVERY_S: Final = 600
 """A tenth of what a real car tells: most hours of a world are waiting."""
 
@@ -47,6 +49,8 @@ class Plan:
     hours: float
     rates: Rates
     visits_max: int = 10_000
+    pace: float = 1.0
+    """So much longer is what lies between two events, and so much longer it lasts: a day for an hour makes weeks."""
 
 
 @dataclass(slots=True)
@@ -63,7 +67,13 @@ class Outcome:
 def drawn(seed: int) -> Plan:
     """Return a seed's world."""
     rng = random_of(seed, "plan")
-    return Plan(seed, rng.choice((1, 1, 2, 3)), rng.choice((4.0, 8.0, 14.0, 30.0)), draw(rng))
+    plan = Plan(seed, rng.choice((1, 1, 2, 3)), rng.choice((4.0, 8.0, 14.0, 30.0)), draw(rng))
+    return of_days(plan) if seed % OF_DAYS_EVERY == 0 else plan
+
+
+def of_days(plan: Plan) -> Plan:
+    """Return the same world with a day for an hour: up to a month, with weeks without network or commune."""
+    return replace(plan, hours=plan.hours * 24, rates=plan.rates.slower(24), pace=24.0)
 
 
 def live(plan: Plan, *, story_lines: int = 60) -> Outcome:
@@ -265,7 +275,7 @@ class World:
                 length_s = rng.uniform(1200, 7200)
                 to = rng.choice(STATIONS)
                 who = rng.choice(self.people.everybody)
-                made_s = max(0.0, at_s - rng.choice((60.0, 1200.0, 20_000.0)))
+                made_s = max(0.0, at_s - rng.choice((60.0, 1200.0, 20_000.0)) * self.plan.pace)
                 booking = Booking(
                     rng.randbytes(16),
                     who.name,
@@ -277,14 +287,14 @@ class World:
                     by_card=rng.random() < 0.5,
                 )
                 errands.append(self._booked(who, car, booking, made_s, rng.random(), rng.random()))
-                at_s += length_s + rng.uniform(300, 9000)
+                at_s += length_s + rng.uniform(300, 9000) * self.plan.pace
                 place = to
             errands += self._bothersome(rng, car)
         return errands
 
     def _bothersome(self, rng: random.Random, car: Car) -> list[Coroutine[Any, Any, None]]:
         errands: list[Coroutine[Any, Any, None]] = []
-        for _ in range(round(self.plan.hours)):
+        for _ in range(round(self.plan.hours / self.plan.pace)):
             at_s, kind = rng.uniform(0, self.length_s), rng.random()
             if kind < self.rates.two_at_a_car:
                 errands.append(self._later(at_s, self.people.stranger(car)))
@@ -316,7 +326,7 @@ class World:
         await self.people.rental(who, car, booking)
 
     async def _cancel(self, booking: Booking) -> None:
-        await self.sleep(self.rng(f"cancel {booking.id.hex()}").uniform(30, 4000))
+        await self.sleep(self.rng(f"cancel {booking.id.hex()}").uniform(30, 4000) * self.plan.pace)
         try:
             self.town.cancel(booking)
         except AwayError:

@@ -7,8 +7,8 @@ are bad at some things and good at others.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields, replace
-from typing import Final
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any, Final
 
 HOUR_S: Final = 3600.0
 
@@ -56,6 +56,8 @@ class Rates:
     """The commune's database is set back to a copy, once."""
     hostile_broker: float = 0.0
     """A message is replayed, damaged or given to another car."""
+    keys_renewed_every_h: float = 0.0
+    """The commune has other keys, as a matter of course or because the old ones were stolen."""
     # People
     impatient: float = 0.0
     forgets_door: float = 0.0
@@ -70,6 +72,10 @@ class Rates:
     def without(self, *names: str) -> Rates:
         """Return a world in which these never happen."""
         return replace(self, **dict.fromkeys(names, 0.0))
+
+    def slower(self, pace: float) -> Rates:
+        """Return a world in which what is counted in hours is that much rarer, and lasts that much longer."""
+        return replace(self, **{each.name: getattr(self, each.name) * pace for each in fields(self) if _in_hours(each)})
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -102,6 +108,7 @@ _WORST: Final = Rates(
     cloud_down_every_h=5.0,
     cloud_restored=0.5,
     hostile_broker=0.3,
+    keys_renewed_every_h=10.0,
     impatient=0.6,
     forgets_door=0.4,
     stops_on_the_way=0.6,
@@ -116,6 +123,10 @@ _WORST: Final = Rates(
 
 _EACH: Final = 0.4
 """Chance that a kind of trouble exists in a world at all."""
+
+
+def _in_hours(field: Field[Any]) -> bool:
+    return field.name.endswith("_h")
 
 
 def draw(rng: random.Random) -> Rates:

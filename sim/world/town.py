@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from fastapi import HTTPException
 from sqlalchemy import insert, update
 
-from cloud_sync.documents import BoxSigner, radio_name
+from cloud_sync.documents import BoxSigner, Signer, radio_name
 from cloud_sync.documents.conversation import Answer
-from cloud_sync.endpoint import authority, lists, passes, tables, views
+from cloud_sync.endpoint import authority, key_rotation, lists, passes, tables, views
 from cloud_sync.endpoint.authority import Authority, Paths
 from cloud_sync.endpoint.courier import documents_for
 from cloud_sync.endpoint.dialect import upsert
@@ -111,6 +111,8 @@ class Town:
     async def trouble(self) -> None:
         """Be down now and then, and once be set back to a copy."""
         rates = self._world.rates
+        if rates.keys_renewed_every_h:
+            self._world.keep_running(self._renew_keys(rates.keys_renewed_every_h))
         if rates.cloud_restored and self._rng.random() < rates.cloud_restored:
             self._world.keep_running(self._be_restored())
         mean_h = rates.cloud_down_every_h
@@ -120,9 +122,25 @@ class Town:
                 return
             self.down = True
             self._world.tale.tell("cloud", "is down")
-            await self._world.sleep_until_healed(self._rng.choice((600.0, HOUR_S, 20 * HOUR_S)))
+            await self._world.sleep_until_healed(self._rng.choice((600.0, HOUR_S, 20 * HOUR_S)) * self._world.plan.pace)
             self.down = False
             self._world.tale.tell("cloud", "is up again")
+            self.greet()
+
+    async def _renew_keys(self, mean_h: float) -> None:
+        rng, paths = self._world.rng("keys"), Paths(self._folder)
+        root = Signer.load(paths.offline / "root-1.pem")
+        while True:
+            await self._world.sleep_until_healed(rng.expovariate(1 / (mean_h * HOUR_S)))
+            if self._world.healing:
+                return
+            stolen = rng.random() < 0.5
+            key_rotation.propose(self._folder, int(self._world.wall_s()), stolen=stolen)
+            key_rotation.adopt(self._folder, key_rotation.sign(paths.proposal.read_bytes(), root)[1])
+            self._authority = Authority(self._folder)
+            self.ingest = Ingest(self.store, self._authority, HORIZON_DAYS)
+            self._world.tale.tell("cloud", "has other keys: the old ones were stolen" if stolen else "has other keys")
+            self._world.tale.counts["other keys"] += 1
             self.greet()
 
     async def _be_restored(self) -> None:
