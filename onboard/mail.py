@@ -36,7 +36,7 @@ from cloud_sync.documents import (
     encode_status,
 )
 from cloud_sync.wire import Topic
-from onboard.core import access, machine
+from onboard.core import access, machine, sync
 from onboard.core.clock import Anchor, ClockQuality, Instant
 from onboard.core.events import (
     AccessRequested,
@@ -308,7 +308,7 @@ class Mail:
         # Milliseconds of this boot: a daemon that starts again in it goes on above what it said before.
         self._status_seq = max(self._status_seq + 1, int(state.at.boot_s * 1000))
         unproven = time.quality < ClockQuality.GNSS
-        nonce = self._open_nonce(state.at.boot_s) if unproven else None
+        nonce = self._open_nonce(state.at.boot_s) if unproven or sync.asks(state) else None
         place = parked_position(state, state.at.boot_s) if state.kept.rental is None else None
         readings = state.vehicle.readings
         soc, reach = readings.get(Signal.SOC), readings.get(Signal.RANGE)

@@ -211,6 +211,7 @@ PINNED: dict[str, dict[str, object]] = {
         "resend_first_s": 60.0,
         "resend_max_s": 600.0,
         "status_every_s": 60.0,
+        "echo_after_s": 3600.0,
         "comms_lost_s": 300.0,
         "supply_saving_v": 12.2,
         "supply_critical_v": 11.8,

@@ -11,32 +11,20 @@ from hypothesis import strategies as st
 
 from onboard.core import machine
 from onboard.core.commands import Command, PublishBatch, PublishStatus, ReleaseRecords
-from onboard.core.events import AckReceived, DoorReported, FaultReported, LinkReported, ResendRequested
-from onboard.core.policy import Policy
-from onboard.core.records import CommsChanged, FaultChanged
+from onboard.core.events import (
+    DoorReported,
+    FaultReported,
+    LinkReported,
+    ResendRequested,
+)
+from onboard.core.records import FaultChanged
 from onboard.core.state import Outbox
-from tests.core_kit import POLICY, Kit
-
-STORE = b"store-of-16bytes"
-SMALL = replace(POLICY, batch_events_max=3, batches_unacknowledged_max=4)
-
-
-def box(rows: int = 0, policy: Policy = SMALL, *, connected: bool = True) -> Kit:
-    """Return a box with so many unsent rows in all."""
-    kit = Kit(policy)
-    outbox = Outbox(STORE, max(rows, 1), 0)
-    kit.state = machine.committed(kit.state, outbox)
-    if connected:
-        kit.give(LinkReported(connected=True))
-    return kit
+from tests.core_kit import POLICY
+from tests.core_sync_kit import SMALL, STORE, acknowledge, box
 
 
 def batches(commands: tuple[Command, ...] | list[Command]) -> list[tuple[int, int]]:
     return [(c.from_seq, c.to_seq) for c in commands if isinstance(c, PublishBatch)]
-
-
-def acknowledge(kit: Kit, up_to: int, store: bytes = STORE) -> tuple[Command, ...]:
-    return kit.give(AckReceived(store, up_to), 0.1)
 
 
 def test_at_most_a_window_of_batches_goes_out_and_each_acknowledgement_lets_more_follow() -> None:
@@ -176,43 +164,6 @@ def test_a_resend_never_skips_what_was_not_acknowledged() -> None:
     assert batches(kit.commands)[0][0] == 3
     kit.give(FaultReported("gps", active=True))
     assert kit.state.kept.outbox.acked_seq == 2
-
-
-# The way lost
-
-
-def test_a_lost_way_is_told_once_and_its_return_with_the_first_acknowledgement() -> None:
-    kit = box(3, connected=False)
-    kit.wait(299)
-    assert not kit.all(CommsChanged)
-    kit.wait(2000)
-    assert [r.lost for r in kit.all(CommsChanged)] == [True]
-    kit.give(LinkReported(connected=True))
-    assert [r.lost for r in kit.all(CommsChanged)] == [True], "a connection proves nothing"
-    acknowledge(kit, 3)
-    assert [r.lost for r in kit.all(CommsChanged)] == [True, False]
-
-
-def test_a_way_that_carries_up_but_nothing_down_is_lost_too() -> None:
-    kit = box(3)
-    kit.wait(250)
-    assert not kit.all(CommsChanged)
-    kit.wait(60)
-    assert [r.lost for r in kit.all(CommsChanged)] == [True]
-    acknowledge(kit, kit.state.kept.outbox.last_seq)
-    acknowledge(kit, kit.state.kept.outbox.last_seq)
-    kit.wait(1000)
-    assert [r.lost for r in kit.all(CommsChanged)] == [True, False]
-
-
-def test_a_quiet_car_with_everything_acknowledged_has_not_lost_its_way() -> None:
-    kit = box(3)
-    acknowledge(kit, 3)
-    kit.wait(5000)
-    assert not kit.all(CommsChanged)
-    kit.give(FaultReported("gps", active=True))
-    kit.wait(200)
-    assert not kit.all(CommsChanged), "counted from when something waits"
 
 
 # The status
@@ -369,20 +320,3 @@ def test_rows_that_are_asked_for_again_are_not_acknowledged_any_more() -> None:
     kit.state = machine.committed(kit.state, Outbox(STORE, 6, 5))
     kit.give(ResendRequested(STORE, 4))
     assert kit.state.kept.outbox.acked_seq == 3
-
-
-def test_the_way_counts_as_lost_from_when_the_link_was_last_there() -> None:
-    kit = box()
-    acknowledge(kit, 1)
-    kit.wait(250)
-    kit.give(LinkReported(connected=False))
-    kit.wait(kit.state.policy.comms_lost_s - 1)
-    assert not kit.all(CommsChanged)
-    kit.wait(1)
-    assert kit.all(CommsChanged) == [CommsChanged(lost=True)]
-
-
-def test_a_way_that_acknowledges_nothing_is_told_in_time_whatever_else_is_due() -> None:
-    kit = box(3, replace(SMALL, comms_lost_s=310.0))
-    kit.wait(310)
-    assert kit.all(CommsChanged) == [CommsChanged(lost=True)]

@@ -213,6 +213,16 @@ def test_a_time_proof_counts_once_within_its_life_and_bounds_the_true_time() -> 
     assert room.mail.counts == {"time:expired": 1}
 
 
+def test_a_box_that_knows_the_time_asks_for_it_once_the_commune_was_silent_for_an_hour() -> None:
+    room, now_s = Room(), 5000.0
+    state = replace(
+        Kit().state, at=Instant(now_s, 0.0, ClockQuality.UNSET), anchor=Anchor(now_s, T0, T0, ClockQuality.GNSS)
+    )
+    for silent_s, asks in ((3599.0, False), (3600.0, True)):
+        heard = replace(state, sending=replace(state.sending, heard_at_s=now_s - silent_s))
+        assert (room.mail.status(heard).time_nonce is not None) is asks
+
+
 def test_a_time_proof_for_an_old_or_foreign_nonce_is_refused() -> None:
     room = Room()
     status = room.mail.status(replace(Kit().state, at=room.clock.now()))

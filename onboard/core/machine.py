@@ -31,7 +31,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from onboard.core import access, doors, power, rental, request, results, sync, watch
-from onboard.core.clock import Instant
+from onboard.core.clock import ClockQuality, Instant
 from onboard.core.commands import Command, Pattern, Record
 from onboard.core.draft import HOUR_S, Draft
 from onboard.core.events import (
@@ -156,6 +156,8 @@ def _handle(d: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - a
             watch.on_position(d, event)
         case TimeHeard():
             watch.on_time(d, event)
+            if event.heard.quality is ClockQuality.AUTHENTICATED:
+                sync.on_heard(d)
         case ListReceived():
             request.on_list(d, event)
         case AckReceived():

@@ -74,6 +74,8 @@ class Policy:
     resend_first_s: float = 60.0
     resend_max_s: float = 600.0
     status_every_s: float = 60.0
+    echo_after_s: float = 3600.0
+    """Heard nothing from the commune for so long: the status asks for an answer, which takes both directions."""
     comms_lost_s: float = 300.0
 
     # 12 V: falling below a step enters it, rising 0.3 V above it leaves it

@@ -204,7 +204,7 @@ class Sending:
     status_at_s: float = 0.0
     status_sent_s: float = float("-inf")
     heard_at_s: float = 0.0
-    """Boot time of the last acknowledgement, or since when one is waited for."""
+    """Boot time when the commune last answered, or since when an acknowledgement is waited for."""
     lost_told: bool = False
 
 

@@ -2,7 +2,8 @@
 
 Batches go out in order, at most ``batches_unacknowledged_max`` unacknowledged. On every connect, and on a timer with
 back-off, everything from the last acknowledgement on is sent again: the carrier may lose, double and reorder. The way
-is lost when nothing connects, or nothing is acknowledged though something waits for it, for ``comms_lost_s``.
+is lost when nothing connects, or nothing is acknowledged though something waits for it, for ``comms_lost_s``. A car
+that has nothing to send asks now and then all the same: a link may carry up and not down, and bookings come down.
 """
 
 from __future__ import annotations
@@ -35,11 +36,17 @@ def due_s(state: State) -> float | None:
     return min((t for t in times if t is not None), default=None)
 
 
+def asks(state: State) -> bool:
+    """Tell whether the status is to ask the commune for an answer: the proof of a time that was asked for is one."""
+    return state.at.boot_s - state.sending.heard_at_s >= state.policy.echo_after_s
+
+
 def _lost_at_s(state: State) -> float | None:
     sending = state.sending
-    if sending.lost_told or (sending.connected and not sending.batches):
+    if sending.lost_told:
         return None
-    return sending.heard_at_s + state.policy.comms_lost_s
+    quiet_s = state.policy.echo_after_s if sending.connected and not sending.batches else 0.0
+    return sending.heard_at_s + quiet_s + state.policy.comms_lost_s
 
 
 def on_due(d: Draft) -> None:
@@ -93,15 +100,20 @@ def on_link(d: Draft, event: LinkReported) -> None:
 def on_ack(d: Draft, event: AckReceived) -> None:
     """Let go what the cloud has. An acknowledgement of another store, or of what we never wrote, frees nothing."""
     sending, outbox = d.state.sending, d.kept.outbox
-    d.sending(heard_at_s=d.boot_s)
     if event.store_id != outbox.store_id or not sending.acked_seq < event.up_to_seq <= outbox.last_seq:
-        return
+        return  # an old one proves nothing: whoever carries it may have kept it
+    on_heard(d)
     rest = tuple(seq for seq in sending.batches if seq > event.up_to_seq)
     again_s = d.boot_s + _back_off_s(d, 0) if rest else None
     sent_seq = max(sending.sent_seq, event.up_to_seq)
     d.sending(acked_seq=event.up_to_seq, sent_seq=sent_seq, batches=rest, resend_at_s=again_s, attempts=0)
     d.do(ReleaseRecords(event.up_to_seq))
-    if sending.lost_told:
+
+
+def on_heard(d: Draft) -> None:
+    """Take it that the way carries in both directions: the commune answered something that this box said."""
+    d.sending(heard_at_s=d.boot_s)
+    if d.state.sending.lost_told:
         d.sending(lost_told=False)
         d.record(CommsChanged(lost=False))
 
