@@ -28,8 +28,9 @@ CHUNKS = 20
 
 
 def small(seed: int) -> Plan:
-    """Return a seed's world, with one car and two hours: many short stories in little time."""
-    return replace(drawn(seed), cars=1, hours=2.0)
+    """Return a seed's world, with one car and two hours (or days): many short stories in little time."""
+    plan = drawn(seed)
+    return replace(plan, cars=1, hours=2.0 * plan.pace)
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
