@@ -293,7 +293,9 @@ class Reactor:
             case PublishStatus():
                 await self._mail.send_status(self.state)
             case ReleaseRecords(up_to_seq=up_to_seq):
-                await self._store.release(up_to_seq, self.state.at.wall_s)
+                # By what the box takes for the time: the machine's clock alone may stand in 1970, or years ahead.
+                at = stamp(self.state.kept.floor_s, self.state.anchor, self.state.at)
+                await self._store.release(up_to_seq, at.wall_s)
             case SetSupplyLevel():
                 if self.on_supply is not None:
                     self.on_supply(command)
