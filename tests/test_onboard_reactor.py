@@ -351,6 +351,10 @@ def test_a_failed_worker_is_told_run_again_and_told_well() -> None:
     assert device.counts["restarts"] == 1
 
 
+def test_workers_that_were_never_started_are_stopped_all_the_same() -> None:
+    assert Workers((Device("gps", failures=0),), lambda _event: None).stop() == ()
+
+
 def test_a_worker_that_stops_beating_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hung(Device):
         def run(self, life: Life) -> None:
