@@ -45,6 +45,8 @@ CABLE_EVERY: Final = 3
 TAP_EVERY_S: Final = 61.0
 """A refusal a minute is what a box writes down; a driver's second tap comes after the time in which it would end."""
 STRANGER: Final = b"stranger"
+LATE: Final = b"too late"
+"""Cards."""
 LATER_DAYS: Final = LIMITS.keep_acked_days + 1
 
 Tell = Callable[[str], None]
@@ -113,6 +115,8 @@ class Result:
     listed_anew: bool = False
     kept_rows: int = 0
     """Of the month's rows, those that are still there right after their acknowledgement."""
+    young_rows: int = 0
+    """Those of the account that are to be kept."""
     freed_rows: int = 0
     """Those that a step or two dropped when they were old enough."""
     found: Found = field(default_factory=Found)
@@ -130,7 +134,7 @@ class Month:
         self.town = Town(folder, plan.days)
         self._plan = plan
         self._tell = tell
-        self._account = Account()
+        self._account = Account(lambda: self.town.now_s)
         self._pipe = None if uplink is not None else Pipe(self.town)
         carry = self._pipe.carry if self._pipe is not None else None
         self.car = MonthCar(folder, self.town, self._account, carry, uplink)
@@ -170,24 +174,22 @@ class Month:
         slots = range(SLOTS - plan.rentals_a_day, SLOTS)
         starts = [MONDAY_S + day * DAY_S + MORNING_S + slot * SLOT_S for day in range(plan.days) for slot in slots]
         for number, start_s in enumerate(starts):
-            if number != 1:
+            if number > 0:
                 self._drivers.append(await self._driver(number, start_s))
         # Theirs begins before the list ends, and they come when it has.
-        late_s = self._horizon_s - 60
-        self._late = await self._driver(3, late_s, pickup=len(starts) % 2)
+        late_s, end, start = self._horizon_s - 60, STATIONS[len(starts) % 2 - 1].id, STATIONS[len(starts) % 2].id
+        booking = await self.town.book(late_s, start, end, card=LATE, length_s=SLOT_S)
+        self._late = Driver(booking, late_s, card=LATE)
         for message in self.town.ingest.greeting(self.town.now_s):
             await self.car.hear(message.topic, message.payload)
         self._known_list = self.car.state.kept.grants.version_floor
-        if len(starts) > 1:
-            self._pass(60.0)
-            self._drivers.insert(1, await self._driver(1, starts[1], with_pass=True))
+        await self.car.see_sky()
+        self._pass(60.0)
+        self._drivers.insert(0, await self._driver(0, starts[0], with_pass=True))
 
-    async def _driver(
-        self, number: int, start_s: float, *, pickup: int | None = None, with_pass: bool = False
-    ) -> Driver:
+    async def _driver(self, number: int, start_s: float, *, with_pass: bool = False) -> Driver:
         """Book from one village to the other: two drivers with cards, then one with a phone."""
-        start = number % 2 if pickup is None else pickup
-        places = STATIONS[start].id, STATIONS[1 - start].id
+        places = STATIONS[number % 2].id, STATIONS[1 - number % 2].id
         if not with_pass and number % 3 != 2:
             card = b"card%04d" % (number % 40)
             booking = await self.town.book(start_s, *places, card=card, length_s=SLOT_S, trace=True)
@@ -211,7 +213,7 @@ class Month:
         if day % 3 == 1:
             await self._cut()
             # Nobody knows what time it is until there is a sky.
-            await self._refused(next((who.card for who in today if who.card), STRANGER), "clock_unproven")
+            await self._refused(LATE, "clock_unproven")
         for _ in range(round(NIGHT_SHARE * plan.events / plan.days)):
             await car.wait(TAP_EVERY_S)
             await self._refused(STRANGER, "unknown")
@@ -225,9 +227,12 @@ class Month:
     async def _rental(self, number: int, who: Driver, *, cut: bool) -> None:
         """Drive a booking's round: from stop to stop until the day has its records, then to the other village."""
         car, plan = self.car, self._plan
-        goal = plan.events * (number + 1) // len(self._drivers)
-        until_s = who.starts_s + SLOT_S - HOME_S
         last = number == len(self._drivers) - 1
+        goal = plan.events * (number + 1) // max(1, len(self._drivers) - 1)
+        until_s = who.starts_s + SLOT_S - HOME_S
+        if last:
+            # The list's last hour.
+            await car.until(who.starts_s + SLOT_S - HOUR_S)
         await car.see_sky()
         rental = Driven(who.booking, "booking", self.town.now_s, trips=0)
         hops, there_m = 0, LENGTH_M if car.at_m == 0.0 else 0.0
@@ -258,13 +263,15 @@ class Month:
         return LENGTH_M / 2
 
     async def _trip(self, who: Driver, rental: Driven, to_m: float, *, cut: bool = False, again: bool = False) -> bool:
-        """Get in, drive, lock; return whether the car let us. ``cut``: power fails on the way. ``again``: see there."""
+        """Get in, drive, lock; return whether the car let us.
+
+        ``cut``: power fails on the way. ``again``: before that the latch falls by itself, and is opened once more.
+        """
         car = self.car
         began_s = self.town.now_s
         if not await self._open(who):
             return False
         if again:
-            # While something is put into the boot the latch falls by itself.
             await car.lock_itself()
             await self._open(who)
         if cut:
@@ -340,7 +347,7 @@ class Month:
     async def _network(self) -> None:
         """Let it through, and measure how long it takes."""
         car, result = self.car, self._result
-        result.disk_bytes, result.events = self._disk(), len(self._account.digests)
+        result.disk_bytes, result.events = self._disk(), car.state.kept.outbox.last_seq
         began_s = time.monotonic()
         await car.serve()
         if self._pipe is not None:
@@ -358,6 +365,7 @@ class Month:
         if not result.drained:
             return
         result.kept_rows = len(await car.box.store.rows(1, result.events))
+        result.young_rows = self._account.since(car.wall_s() - LIMITS.keep_acked_days * DAY_S, result.events)
         self._pass(LATER_DAYS * DAY_S)
         for _ in range(2):
             # Two steps: the first one's acknowledgement says how late it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,9 +26,14 @@ EVERYTHING: Final = 1_000_000
 
 
 class Account:
-    """Every record that a step committed, by its number: the digests are reckoned here, from the records alone."""
+    """Every record that a step committed, by its number: the digests are reckoned here, from the records alone.
 
-    def __init__(self) -> None:
+    ``true_s`` gives true Unix seconds.
+    """
+
+    def __init__(self, true_s: Callable[[], float]) -> None:
+        self._true_s = true_s
+        self._times_s: list[float] = []
         self.digests: list[bytes] = []
         self.kinds: Counter[str] = Counter()
 
@@ -39,6 +44,11 @@ class Account:
             seq, payload = len(self.digests) + 1, encode_record(record)
             self.digests.append(chain_digest(before, seq, boot_epoch, whole_ms(at), payload))
             self.kinds[record_kind(record)] += 1
+            self._times_s.append(self._true_s())
+
+    def since(self, true_s: float, up_to_seq: int) -> int:
+        """Return how many records up to a number were written since then."""
+        return sum(at_s >= true_s for at_s in self._times_s[:up_to_seq])
 
 
 class NotedStore(StoreThread):
@@ -101,14 +111,14 @@ def look(store: Store, account: Account, trips: Sequence[Driven], rentals: Seque
         found.alarms = [alarm.kind for alarm in views.alarms(db)]
     found.lost = len(account.digests) - len(times)
     found.doubled = times.total() - len(times)
-    found.wrong_trips = _differences(
+    found.wrong_trips = differences(
         [
             Driven(e.reservation or "", e.kind or "", e.started_s or 0, e.ended_s or 0, e.distance_m or 0)
             for e in known_trips
         ],
         trips,
     )
-    found.wrong_rentals = _differences(
+    found.wrong_rentals = differences(
         [
             Driven(e.reservation, e.kind, e.started_s or 0, e.ended_s or 0, e.distance_m or 0, e.trips or 0)
             for e in known_rentals
@@ -118,7 +128,7 @@ def look(store: Store, account: Account, trips: Sequence[Driven], rentals: Seque
     return found
 
 
-def _differences(known: Sequence[Driven], true: Sequence[Driven]) -> list[str]:
+def differences(known: Sequence[Driven], true: Sequence[Driven]) -> list[str]:
     """Return what differs, in words; both in the order in which they were driven."""
     wrong = [f"{len(known)} for {len(true)}"] * (len(known) != len(true))
     for number, (have, want) in enumerate(zip(known, true, strict=False), start=1):
