@@ -228,7 +228,7 @@ class Month:
         """Drive a booking's round: from stop to stop until the day has its records, then to the other village."""
         car, plan = self.car, self._plan
         last = number == len(self._drivers) - 1
-        goal = plan.events * (number + 1) // max(1, len(self._drivers) - 1)
+        goal = min(plan.events, plan.events * (number + 1) // max(1, len(self._drivers) - 1))
         until_s = who.starts_s + SLOT_S - HOME_S
         if last:
             # The list's last hour.
@@ -355,7 +355,7 @@ class Month:
         result.drained = await drained(car, result.events)
         result.drain_s = time.monotonic() - began_s
         # What the box wrote meanwhile, of the network and of a new list, goes the same way.
-        result.drained = result.drained and await drained(car, car.state.kept.outbox.last_seq)
+        result.drained = result.drained and await drained(car)
         result.unacknowledged = car.state.kept.outbox.last_seq - car.state.sending.acked_seq
         result.listed_anew = car.state.kept.grants.version_floor > self._known_list
 
@@ -371,7 +371,7 @@ class Month:
             # Two steps: the first one's acknowledgement says how late it is.
             await car.see_sky()
             await self._refused(STRANGER, "unknown")
-            await drained(car, car.state.kept.outbox.last_seq)
+            await drained(car)
             self._pass(TAP_EVERY_S)
         result.freed_rows = result.kept_rows - len(await car.box.store.rows(1, result.events))
 

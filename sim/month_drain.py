@@ -61,10 +61,10 @@ class Pipe:
                 await car.hear(message.topic, message.payload)
 
 
-async def drained(car: MonthCar, up_to_seq: int) -> bool:
-    """Wait until the box knows the commune to have everything up to a row; False if it comes to nothing."""
+async def drained(car: MonthCar, up_to_seq: int | None = None) -> bool:
+    """Wait until the box knows the commune to have everything up to a row, or all; False if it comes to nothing."""
     acked, since_s = -1, time.monotonic()
-    while car.state.sending.acked_seq < up_to_seq:
+    while car.state.sending.acked_seq < (car.state.kept.outbox.last_seq if up_to_seq is None else up_to_seq):
         if car.state.sending.acked_seq != acked:
             acked, since_s = car.state.sending.acked_seq, time.monotonic()
         if time.monotonic() - since_s > PATIENCE_S:

@@ -132,7 +132,7 @@ def test_a_store_that_is_too_small_is_found(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_positions_that_made_room_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small(monkeypatch, replace(LIMITS, bytes_max=20_000))
+    small(monkeypatch, replace(LIMITS, bytes_max=31_000))
     assert "lost" in broken(play(tmp_path))
 
 
