@@ -293,7 +293,9 @@ class Reactor:
             case PublishStatus():
                 await self._mail.send_status(self.state)
             case ReleaseRecords(up_to_seq=up_to_seq):
-                await self._store.release(up_to_seq, self.state.at.wall_s)
+                # By what the box takes for the time: the machine's clock alone may stand in 1970, or years ahead.
+                at = stamp(self.state.kept.floor_s, self.state.anchor, self.state.at)
+                await self._store.release(up_to_seq, at.wall_s)
             case SetSupplyLevel():
                 if self.on_supply is not None:
                     self.on_supply(command)
@@ -330,11 +332,15 @@ class Workers:
             thread.start()
 
     def stop(self, timeout_s: float = 3.0) -> tuple[str, ...]:
-        """Ask every worker to return and wait for them; return the names of those that did not."""
+        """Ask every worker to return and wait for them; return the names of those that did not.
+
+        Those that were never started need no waiting for: a box may be closed before it ran.
+        """
         self.stop_flag.set()
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline_s - time.monotonic()))
         return tuple(thread.name for thread in self._threads if thread.is_alive())
 
     def silent(self) -> tuple[str, ...]:

@@ -138,15 +138,18 @@ class Room:
         return admitted
 
     def expire(self, acked_seq: int, now_wall_s: float) -> None:
-        """Delete a slice of the acknowledged rows that are older than ``keep_acked_days``."""
+        """Delete a slice of the acknowledged rows, as far as they are older than ``keep_acked_days``.
+
+        A row that was written without a clock carries a time before its own: it must not take younger ones with it.
+        """
         until_ms = round((now_wall_s - self._limits.keep_acked_days * 86400) * 1000)
-        found = self._db.execute(
-            "SELECT MAX(seq) FROM (SELECT seq, wall_ms FROM events WHERE seq < ? ORDER BY seq LIMIT ?)"
-            " WHERE wall_ms < ?",
-            (acked_seq, _SLICE, until_ms),
-        ).fetchone()[0]
-        if found is not None:
-            self._delete_to(int(found))
+        first, last = self._db.execute(
+            "SELECT MIN(seq), COALESCE(MIN(seq) FILTER (WHERE wall_ms >= ?) - 1, MAX(seq))"
+            " FROM (SELECT seq, wall_ms FROM events WHERE seq < ? ORDER BY seq LIMIT ?)",
+            (until_ms, acked_seq, _SLICE),
+        ).fetchone()
+        if first is not None and last >= first:
+            self._delete_to(int(last))
 
     def _over(self, rows: int, size: int) -> bool:
         return self.rows + rows > self._limits.expendable_rows_max or self.bytes + size > self._limits.bytes_max

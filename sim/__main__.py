@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "virtual-reader",
         "crash-states",
         "simulate",
+        "offline",
         "fuzz",
     ):
         return _play(arguments[0], arguments[1:])
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _play(what: str, arguments: list[str]) -> int:
-    """Play what reads its arguments itself: the demo, a replay, a phone, power cuts, whole towns."""
+    """Play what reads its arguments itself: the demo, a replay, a phone, power cuts, whole towns, a month."""
     interrupt_once()
     try:
         die_with(os.getppid())
@@ -79,6 +80,8 @@ def _play(what: str, arguments: list[str]) -> int:
             from sim.crash.run import main as play  # noqa: PLC0415 -- see above
         elif what == "simulate":
             from sim.simulate import main as play  # noqa: PLC0415 -- see above
+        elif what == "offline":
+            from sim.offline import main as play  # noqa: PLC0415 -- see above
         else:
             from sim.replay import main as play  # noqa: PLC0415 -- see above
         return play(arguments)

@@ -54,11 +54,11 @@ class StoryClock:
 
     def now(self) -> Instant:
         """Read it; a wall clock there is none."""
-        return Instant(self._boot_s, 0.0, ClockQuality.UNSET)
+        return Instant(self.boot_s(), 0.0, ClockQuality.UNSET)
 
     def wait_s(self, boot_s: float) -> float:
         """Return the story's seconds until then. Whoever waits is woken by the story's next event anyway."""
-        return boot_s - self._boot_s
+        return boot_s - self.boot_s()
 
     def forward(self, by_s: float) -> None:
         """Let time pass."""
@@ -72,9 +72,7 @@ class OfflineCar:
         self.station = "bazouges"
         self._folder = folder / "car"
         self._town = town
-        self._at_m = 0.0
         self._locked = True
-        self._cut = False
         self._odometer_m = 1_234_000.0
 
     async def start(self) -> None:

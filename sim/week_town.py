@@ -17,7 +17,7 @@ import uvicorn
 
 from cloud_sync.carrier_settings import Outgoing
 from cloud_sync.documents import Signer
-from cloud_sync.endpoint import authority, key_rotation
+from cloud_sync.endpoint import authority, key_rotation, lists
 from cloud_sync.endpoint.app import create_app
 from cloud_sync.endpoint.authority import Authority, Paths
 from cloud_sync.endpoint.ingest import Ingest
@@ -54,9 +54,10 @@ class NoBroker:
 class Town:
     """``start`` and ``stop`` frame its life. ``now_s`` is everybody's time: Unix seconds, moved by the story."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, horizon_days: int = lists.HORIZON_DAYS) -> None:
         self.now_s = MONDAY_S
         self._folder = folder / "cloud"
+        self._horizon_days = horizon_days
         self.address = ""
 
     def start(self) -> None:
@@ -64,9 +65,17 @@ class Town:
         if not self._folder.exists():
             authority.initialise(self._folder, int(self.now_s))
         self._signing = Authority(self._folder)
-        self._store = Store(sqlite_url(Paths(self._folder).database))
-        ingest = Ingest(self._store, self._signing)
-        app = create_app(self._store, self._signing, ingest, NoBroker(), STATIONS, now=lambda: self.now_s)
+        self.store = Store(sqlite_url(Paths(self._folder).database))
+        self.ingest = Ingest(self.store, self._signing, self._horizon_days)
+        app = create_app(
+            self.store,
+            self._signing,
+            self.ingest,
+            NoBroker(),
+            STATIONS,
+            horizon_days=self._horizon_days,
+            now=lambda: self.now_s,
+        )
         self._listening = socket.socket()
         self._listening.bind(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -85,7 +94,7 @@ class Town:
         """End it."""
         self._server.should_exit = True
         self._thread.join(START_S)
-        self._store.close()
+        self.store.close()
         self._listening.close()
 
     def renew_keys(self) -> None:
@@ -100,18 +109,29 @@ class Town:
     def provision(self, vehicle: str, out: Path) -> Provisioning:
         """Make the car's box known, and return what its box is given."""
         box = self._signing.provision(vehicle, out)
-        self._store.add_box(box, int(self.now_s))
+        self.store.add_box(box, int(self.now_s))
         return load_provisioning(out)
 
-    async def book(self, start_s: float, pickup: str, dropoff: str, *, phone: bytes = b"", card: bytes = b"") -> str:
-        """Book an hour at the town hall; return the booking's id."""
+    async def book(
+        self,
+        start_s: float,
+        pickup: str,
+        dropoff: str,
+        *,
+        phone: bytes = b"",
+        card: bytes = b"",
+        length_s: int = HOUR_S,
+        trace: bool = False,
+    ) -> str:
+        """Book at the town hall; return the booking's id. ``trace``: the driver agrees to the route being kept."""
         body: dict[str, Any] = {
             "vehicle": VEHICLE,
             "start_s": int(start_s),
-            "end_s": int(start_s) + HOUR_S,
+            "end_s": int(start_s) + length_s,
             "pickup": pickup,
             "phone_keys": [phone.hex()] if phone else [],
             "cards": [{"ref": card.hex()}] if card else [],
+            "trace": trace,
         }
         if dropoff != pickup:
             body |= {"kind": "one_way", "dropoff": dropoff}

@@ -13,9 +13,10 @@ from typing import Any, cast
 import pytest
 
 from hw.interlock import Denied, Interlock
-from onboard.core.clock import ClockQuality, Instant
+from onboard.core.clock import ClockQuality, Instant, stamp
 from onboard.core.commands import Actuate, Pattern
 from onboard.core.events import (
+    AckReceived,
     ActuationSettled,
     Event,
     FaultReported,
@@ -120,6 +121,17 @@ def test_a_step_that_wrote_nothing_has_nothing_to_finish() -> None:
     reactor, world, _ = make()
     asyncio.run(reactor.handle(SupplyReported(12.6)))
     assert "settle" not in world.done
+
+
+def test_what_the_cloud_has_is_let_go_by_the_time_that_the_box_believes() -> None:
+    reactor, world, _ = make()
+    asyncio.run(reactor.handle(card()))
+    outbox = reactor.state.kept.outbox
+    asyncio.run(reactor.handle(AckReceived(outbox.store_id, outbox.last_seq)))
+    # The machine's own clock stands in 1970 here.
+    believed_s = stamp(reactor.state.kept.floor_s, reactor.state.anchor, reactor.state.at).wall_s
+    assert believed_s > 1_700_000_000
+    assert world.done[-1] == f"release {outbox.last_seq} {believed_s}"
 
 
 def test_a_pulse_whose_commit_took_too_long_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +349,10 @@ def test_a_failed_worker_is_told_run_again_and_told_well() -> None:
     assert faults[0] == FaultReported("gps", active=True, detail="unplugged")
     assert faults[1] == FaultReported("gps", active=False)
     assert device.counts["restarts"] == 1
+
+
+def test_workers_that_were_never_started_are_stopped_all_the_same() -> None:
+    assert Workers((Device("gps", failures=0),), lambda _event: None).stop() == ()
 
 
 def test_a_worker_that_stops_beating_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:

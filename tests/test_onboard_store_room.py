@@ -220,6 +220,18 @@ def test_acknowledged_rows_go_by_age_and_others_never_do(tmp_path: Path) -> None
     opened.store.close()
 
 
+def test_a_row_without_a_clock_takes_no_younger_ones_with_it(tmp_path: Path) -> None:
+    opened, kept = filled(tmp_path, LIMITS, 3), None
+    times_s = (AT.wall_s + 20 * 86400, AT.wall_s, AT.wall_s + 20 * 86400, AT.wall_s + 20 * 86400)
+    for number, wall_s in enumerate(times_s, start=1):
+        kept = put(opened.store, kept or opened.kept, fault(number), at=Instant(1.0, wall_s, AT.quality))
+    opened.store.release(7, AT.wall_s + 31 * 86400)
+    put(opened.store, kept or opened.kept, fault(5))
+    # Row 5 says that it is old; row 4 knows that it isn't, and came before it.
+    assert min(payloads(opened.store)) == 4
+    opened.store.close()
+
+
 def test_an_acknowledgement_beyond_what_was_written_frees_nothing_more(tmp_path: Path) -> None:
     opened = filled(tmp_path, LIMITS, 5)
     opened.store.release(10**9, AT.wall_s + 400 * 86400)

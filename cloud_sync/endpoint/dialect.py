@@ -17,8 +17,9 @@ def insert_new(
     db: Connection, table: Table, values: Sequence[Mapping[str, Any]], *key: Column[Any]
 ) -> Sequence[Row[Any]]:
     """Insert rows; those whose ``key`` is there already stay as they are. Returns the rows that are new."""
-    statement = _insert(db, table).values([dict(row) for row in values])
-    return db.execute(statement.on_conflict_do_nothing(index_elements=list(key)).returning(*table.c)).all()
+    statement = _insert(db, table).on_conflict_do_nothing(index_elements=list(key)).returning(*table.c)
+    # Rows as parameters: written into the statement, each number of them would be another one to compile.
+    return db.execute(statement, [dict(row) for row in values]).all()
 
 
 def upsert(db: Connection, table: Table, values: Mapping[str, Any], *key: Column[Any], unless: Any = None) -> bool:
