@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate offline bench-image hil hil-other hil-long bench sticker format clean fuzz mutate coverage
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench sticker format clean fuzz mutate coverage
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ simulate: setup ## whole towns on virtual time, with faults; SEEDS=20000 goes on
 
 offline: setup ## a month without network, 100,000 events on the disk, then drained (minutes); DAYS=30 EVENTS=100000
 	$(BIN)/python -m sim offline --days $(or $(DAYS),30) --events $(or $(EVENTS),100000)
+
+clock-histories: setup ## lies from the sky, lost clocks, people at the edges of their right; HISTORIES=1000000 adds up
+	$(BIN)/python -m sim clock-histories --histories $(or $(HISTORIES),20000) --totals build/clock-histories/totals.json
 
 # Not part of setup: the fuzzers are for long runs alone.
 .venv/.fuzz: .venv/.done

@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "virtual-reader",
         "crash-states",
         "simulate",
+        "clock-histories",
         "offline",
         "fuzz",
     ):
@@ -78,6 +79,8 @@ def _play(what: str, arguments: list[str]) -> int:
             from sim.fuzz.run import main as play  # noqa: PLC0415 -- see above
         elif what == "crash-states":
             from sim.crash.run import main as play  # noqa: PLC0415 -- see above
+        elif what == "clock-histories":
+            from sim.clocks.run import main as play  # noqa: PLC0415 -- see above
         elif what == "simulate":
             from sim.simulate import main as play  # noqa: PLC0415 -- see above
         elif what == "offline":

@@ -11,55 +11,35 @@ exit codes: 0 every rule held; 1 one was broken; 2 wrong use.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from sim import long_run
 from sim.world.play import Outcome, Plan, drawn, live
 
 YEAR_S: Final = 365.25 * 86_400
 CHUNK: Final = 10
 """Seeds that a process plays before it tells; totals are saved as often."""
-BAR: Final = 30
 STORY_LINES: Final = 40
 SHRINK_TRIES: Final = 60
 
 
 @dataclass(slots=True)
-class Totals:
-    """What was played so far. ``broken``: by seed, what was broken."""
+class Totals(long_run.Totals):
+    """And how long the towns and their cars lived."""
 
-    next_seed: int = 0
     lived_s: float = 0.0
     car_s: float = 0.0
-    took_s: float = 0.0
-    counts: Counter[str] = field(default_factory=Counter)
-    broken: dict[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def load(cls, file: Path | None) -> Totals:
-        """Read what a run has saved; nothing where there is none."""
-        if file is None or not file.exists():
-            return cls()
-        held = json.loads(file.read_text())
-        return cls(**{**held, "counts": Counter(held["counts"])})
-
-    def save(self, file: Path | None) -> None:
-        """Keep it for the next run, whole or not at all."""
-        if file is None:
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        values = {name: getattr(self, name) for name in self.__slots__}
-        scratch = file.with_suffix(".new")
-        scratch.write_text(json.dumps(values, indent=1, sort_keys=True))
-        scratch.replace(file)
+    @property
+    def rate(self) -> float:
+        """Return how many times faster than real time."""
+        return self.lived_s / max(self.took_s, 1e-9)
 
     def add(self, outcome: Outcome, took_s: float) -> None:
         """Count one world."""
@@ -94,27 +74,17 @@ def _many(args: argparse.Namespace) -> int:
     totals = Totals.load(args.totals)
     first = max(args.first, totals.next_seed)
     began_s = time.monotonic()
-    for seeds, outcomes in _played(first, args.seeds, args.jobs):
+    for seeds, outcomes in long_run.played(_chunk, first, args.seeds, CHUNK, args.jobs):
         for outcome, took_s in outcomes:
             totals.add(outcome, took_s)
             if outcome.broken:
                 _tell_broken(outcome)
         totals.next_seed = seeds.stop
         totals.save(args.totals)
-        _bar(seeds.stop - first, args.seeds - first, totals, began_s)
+        told = f"{len(totals.broken)} broken, {totals.rate:,.0f} x real time"
+        long_run.bar(seeds.stop - first, args.seeds - first, time.monotonic() - began_s, told)
     sys.stdout.write(summary(totals, time.monotonic() - began_s))
     return 1 if totals.broken else 0
-
-
-def _played(first: int, end: int, jobs: int) -> Iterator[tuple[range, list[tuple[Outcome, float]]]]:
-    """Give the outcomes of chunks of seeds, in order."""
-    chunks = [range(at, min(at + CHUNK, end)) for at in range(first, end, CHUNK)]
-    if jobs == 1:
-        for chunk in chunks:
-            yield chunk, _chunk(chunk)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from zip(chunks, pool.map(_chunk, chunks), strict=True)
 
 
 def _chunk(seeds: range) -> list[tuple[Outcome, float]]:
@@ -126,28 +96,13 @@ def _chunk(seeds: range) -> list[tuple[Outcome, float]]:
     return found
 
 
-def _bar(done: int, of: int, totals: Totals, took_s: float) -> None:
-    if not sys.stderr.isatty():
-        return
-    full = BAR * done // max(of, 1)
-    left_s = took_s / max(done, 1) * (of - done)
-    rate = totals.lived_s / max(totals.took_s, 1e-9)
-    sys.stderr.write(
-        f"\r[{'#' * full}{'.' * (BAR - full)}] {done} of {of} seeds, {len(totals.broken)} broken, "
-        f"{rate:,.0f} x real time, {left_s / 60:.0f} min left "
-    )
-    sys.stderr.flush()
-
-
 def summary(totals: Totals, took_s: float) -> str:
     """Return what was played, and what came of it."""
-    rate = totals.lived_s / max(totals.took_s, 1e-9)
     counts = ", ".join(f"{count:,} {what}" for what, count in sorted(totals.counts.items()))
-    seeds = " ".join(sorted(totals.broken, key=int)) or "none"
     return (
         f"\n{totals.next_seed:,} seeds: {totals.car_s / YEAR_S:.2f} vehicle-years, {totals.lived_s / YEAR_S:.2f} years "
-        f"of towns; {rate:,.0f} x real time on one core; {took_s:.0f} s now\n{counts}\n"
-        f"seeds that broke a rule: {seeds}\n"
+        f"of towns; {totals.rate:,.0f} x real time on one core; {took_s:.0f} s now\n{counts}\n"
+        f"seeds that broke a rule: {totals.broke}\n"
     )
 
 

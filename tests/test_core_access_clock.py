@@ -67,6 +67,12 @@ def test_an_allowed_start_must_still_fit_what_the_real_time_clock_says(off_s: fl
     assert at(kit, card(), T0 + kit.t + off_s, ClockQuality.RTC)[0] == answer
 
 
+@pytest.mark.parametrize(("off_s", "answer"), [(0.0, "opening"), (0.5, "clock_unproven")])
+def test_so_must_an_allowed_visit_of_staff(off_s: float, answer: str) -> None:
+    kit = box(LENIENT, issued_s=-5000)
+    assert at(kit, card(STAFF), T0 + 3600 + off_s, ClockQuality.RTC)[0] == answer
+
+
 def test_an_allowed_start_comes_early_only_if_no_other_window_is_open() -> None:
     for other_end_s, answer in ((4000, "opening"), (4900, "clock_unproven")):
         kit = Kit(LENIENT)
@@ -186,6 +192,19 @@ def test_a_car_locked_in_mid_rental_does_not_stay_taken_for_want_of_a_clock() ->
     kit.wait(3600 + 900 + 10)
     assert kit.last(RentalEnded).reason is RentalEndReason.TIME_OVER
     assert tap(kit, BOB) == "opening"
+
+
+@pytest.mark.parametrize("policy", [POLICY, LENIENT])
+def test_a_sky_that_plays_tomorrow_ends_no_locked_rental(policy: Policy) -> None:
+    kit = Kit(policy).ready()
+    kit.begin()
+    kit.travel(to=ANYWHERE)
+    kit.end()
+    kit.clock(off_s=30 * DAY_S)
+    kit.wait(60.0)
+    assert not kit.all(RentalEnded)
+    kit.contacts(locked=True)
+    assert tap(kit) == "opening", "its driver gets in again"
 
 
 def test_without_that_policy_a_weak_clock_holds_the_locked_rental_and_a_proof_frees_the_car() -> None:

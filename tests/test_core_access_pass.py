@@ -47,6 +47,26 @@ def test_a_pass_replaces_the_lists_entry_until_a_list_as_new_comes() -> None:
     assert kit.state.kept.grants.passes == ()
 
 
+@pytest.mark.parametrize(("at_s", "answer"), [(5990, "opening"), (6010, "too_late")])
+def test_an_expired_pass_does_not_bring_the_lists_older_terms_back(at_s: int, answer: str) -> None:
+    kit = box(booking(start_s=0, end_s=20_000))
+    assert ask(kit, grant=leave(end_s=6000, g=7, expires_s=T0 + 2000), intent=Intent.LOCK) == "not_open"
+    kit.t = float(at_s)
+    kit.clock()
+    kit.contacts(locked=True)  # what is forgotten in an hour is forgotten now
+    assert kit.state.purged_s == kit.t
+    assert tap(kit) == answer
+
+
+def test_nor_does_it_give_the_booking_back_to_who_lost_it() -> None:
+    kit = box(booking(start_s=0, end_s=20_000))
+    ask(kit, BOB, leave(BOB, reservation_id=booking().id, g=7, expires_s=T0 + 2000), Intent.LOCK)
+    kit.t = 6000.0
+    kit.clock()
+    kit.contacts(locked=True)
+    assert tap(kit) == "unknown"
+
+
 def test_a_pass_seen_once_serves_the_card_and_the_phone_without_it() -> None:
     kit = box(booking(start_s=9000, end_s=9999))
     assert ask(kit, grant=leave(start_s=2000, end_s=6000, g=7)) == "too_early"

@@ -147,6 +147,13 @@ def test_a_wall_time_that_went_back_does_not_shorten_what_is_saved() -> None:
     assert length(span, Instant(20.0, FLOOR - 5000, ClockQuality.GNSS), THERE) == (320.0, "wall")
 
 
+def test_a_sky_that_was_wrong_when_a_length_was_saved_does_not_make_it_longer() -> None:
+    span = save(Span(at(100.0), HERE), at(400.0), HERE)
+    span = save(span, at(20.0, off_s=86_400.0), THERE)
+    assert length(span, at(50.0, ClockQuality.RTC), THERE) == (350.0, "floor")
+    assert length(span, at(50.0, off_s=400.0), THERE) == (350.0, "wall"), "and the right sky is believed"
+
+
 def test_a_length_survives_any_number_of_reboots() -> None:
     span = save(Span(at(100.0, ClockQuality.RTC), HERE), at(400.0), HERE)
     span = save(span, at(50.0, ClockQuality.UNSET), THERE)

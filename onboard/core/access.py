@@ -3,9 +3,10 @@
 1. The running rental's driver: always, by phone or card, whatever the clock, the network or the booking's end say.
 2. A reservation in the list: list within its horizon, window open, key or card matches, nobody else under way. Before
    its start, up to ``early_unlock_s``, only if no other window is open.
-3. A pass made after the list (``made_with_version`` above the list's) replaces the list's entry of its booking. Where
-   two windows overlap, the newer grant wins. At or below the list's version a booking missing from the list is
-   cancelled, if it starts before the list's horizon. The same driver's cards and other phones stay good for it.
+3. A pass made after the list (``made_with_version`` above the list's) replaces the list's entry of its booking, until
+   a list as new comes. Where two windows overlap, the newer grant wins. At or below the list's version a booking
+   missing from the list is cancelled, if it starts before the list's horizon. The same driver's cards and other phones
+   stay good for it.
 4. Staff, within their own time; afterwards by a pass with the service right.
 5. The last driver once more, for the charging cable, until somebody else opens.
 
@@ -164,25 +165,31 @@ def applies(state: State, grant: Pass) -> bool:
 
 
 def candidates(state: State) -> Iterator[Candidate]:
-    """Give every booking that holds: the list's, each replaced by its newest newer pass, and passes on their own.
+    """Give every booking that holds: the list's, each on the terms of its newest newer pass, and passes on their own.
 
-    Two phones of one driver hold a pass each: both give the newest one's terms, each until its own expiry.
+    Two phones of one driver hold a pass each: both give the newest one's terms, each until its own expiry. What the
+    list names does so until the list's horizon: an expired pass does not bring the older terms back.
     """
     listed = state.kept.grants.listed
     entries = {entry.id: entry for entry in listed.reservations} if listed is not None else {}
     holding = [p for p in newest_last(state) if applies(state, p) and not taken_back(state, p.id, state.at)]
     newest = {grant.reservation_id: grant for grant in holding}
-    for entry in entries.values():
-        if listed is not None and entry.id not in newest:
-            yield Candidate(entry, listed.version, min(entry.end_s, listed.horizon_end_s), listed=True)
+    if listed is not None:
+        for entry in listed.reservations:
+            later = newest.get(entry.id)
+            if later is None:
+                yield Candidate(entry, listed.version, min(entry.end_s, listed.horizon_end_s), listed=True)
+            elif later.driver == entry.driver:
+                last_s = min(later.end_s, listed.horizon_end_s)
+                yield Candidate(_from_pass((), later, entry), later.made_with_version, last_s, listed=False)
     for grant in holding:
         terms = newest[grant.reservation_id]
         if grant.driver == terms.driver:
-            booking = _from_pass(grant.phone_key, terms, entries.get(terms.reservation_id))
+            booking = _from_pass((grant.phone_key,), terms, entries.get(terms.reservation_id))
             yield Candidate(booking, terms.made_with_version, min(terms.end_s, grant.expires_s), listed=False)
 
 
-def _from_pass(phone_key: bytes, terms: Pass, entry: Reservation | None) -> Reservation:
+def _from_pass(keys: tuple[bytes, ...], terms: Pass, entry: Reservation | None) -> Reservation:
     known = entry if entry is not None and entry.driver == terms.driver else None
     return Reservation(
         id=terms.reservation_id,
@@ -192,7 +199,7 @@ def _from_pass(phone_key: bytes, terms: Pass, entry: Reservation | None) -> Rese
         dropoff=terms.dropoff,
         kind=BookingKind.LOOP if terms.dropoff in (None, terms.pickup) else BookingKind.ONE_WAY,
         driver=terms.driver,
-        phone_keys=(phone_key, *(known.phone_keys if known is not None else ())),
+        phone_keys=(*keys, *(known.phone_keys if known is not None else ())),
         cards=known.cards if known is not None else (),
         rights=terms.rights,
         trace=known.trace if known is not None else False,
@@ -347,7 +354,8 @@ def _person(state: State, person: StaffGrant, credential: Credential, now: Insta
     proven = time.quality >= ClockQuality.GNSS
     if (time.latest_s if proven else time.earliest_s) > person.not_after_s:
         return Denial("too_late")
-    if not proven and not state.policy.unproven_start:
+    # As with a booking: a real-time clock lets nobody in by itself, but what it says must allow it.
+    if not proven and not (state.policy.unproven_start and time.best_s <= person.not_after_s):
         return Denial("clock_unproven")
     return Grant(4, RentalKind.STAFF, _visit(person), proven=proven)
 

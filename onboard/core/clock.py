@@ -163,15 +163,22 @@ def length(span: Span, at: Instant, epoch: bytes) -> tuple[float, str]:
     ``boot``: the boot-time clock alone. ``wall``: two wall times of GNSS or better, across a reboot. ``floor``: a
     reboot without a trustworthy clock: the saved length and this boot's own seconds, surely not too long.
     """
+    least_s = _least_s(span, at, epoch)
     if span.epoch == epoch:
-        return max(0.0, at.boot_s - span.started.boot_s), "boot"
-    since_s = at.boot_s - span.saved_boot_s if span.saved_epoch == epoch else at.boot_s
-    least_s = span.saved_s + max(0.0, since_s)
+        return least_s, "boot"
     if min(span.started.quality, at.quality) >= ClockQuality.GNSS:
         return max(least_s, at.wall_s - span.started.wall_s), "wall"
     return least_s, "floor"
 
 
+def _least_s(span: Span, at: Instant, epoch: bytes) -> float:
+    """Return how long a span surely is: the seconds of boots' clocks alone."""
+    if span.epoch == epoch:
+        return max(0.0, at.boot_s - span.started.boot_s)
+    since_s = at.boot_s - span.saved_boot_s if span.saved_epoch == epoch else at.boot_s
+    return span.saved_s + max(0.0, since_s)
+
+
 def save(span: Span, at: Instant, epoch: bytes) -> Span:
-    """Return the span with its length of now made durable."""
-    return replace(span, saved_s=length(span, at, epoch)[0], saved_boot_s=at.boot_s, saved_epoch=epoch)
+    """Return the span with what it surely lasted made durable: a sky that is wrong today must not count tomorrow."""
+    return replace(span, saved_s=_least_s(span, at, epoch), saved_boot_s=at.boot_s, saved_epoch=epoch)

@@ -177,13 +177,14 @@ def time_over(state: State) -> bool:
 
 
 def surely_s(state: State) -> float:
-    """Return the Unix time that surely is over; best known where the commune accepts an unproven clock.
+    """Return the Unix time that surely is over. A real-time clock will do where the commune accepts an unproven start.
 
-    Where the rental began at a good time, what it lasted since says so too: after a power cut without a clock a car
-    locked in mid-rental does not stay taken for ever.
+    A sky that contradicts itself will not: it takes nobody's car by playing tomorrow. Where the rental began at a good
+    time, what it lasted since says so too: after a power cut without a clock a car locked in mid-rental does not stay
+    taken for ever.
     """
     time, rental = belief(state, state.at), state.kept.rental
-    sure_s = time.best_s if state.policy.unproven_start else time.earliest_s
+    sure_s = time.best_s if state.policy.unproven_start and state.anchor is None else time.earliest_s
     if rental is None or rental.span.started.quality < ClockQuality.GNSS or time.quality >= ClockQuality.GNSS:
         return sure_s
     at = stamp(state.kept.floor_s, state.anchor, state.at)

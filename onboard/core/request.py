@@ -234,10 +234,13 @@ def on_list(d: Draft, event: ListReceived) -> None:
 
 
 def forget_old_passes(d: Draft) -> None:
-    """Forget passes that have surely expired, but for the one of who is in the car: a revocation names it."""
-    sure_s, latest = access.belief(d.state, d.state.at).earliest_s, access.latest_booking(d.state)
-    grants = d.kept.grants
-    passes = tuple(p for p in grants.passes if p.expires_s >= sure_s or p.reservation_id == latest)
+    """Forget passes that have surely expired, but for the one of who is in the car: a revocation names it.
+
+    And but for what they say of a listed booking: until a newer list comes, the list's own terms are out of date.
+    """
+    sure_s, grants = access.belief(d.state, d.state.at).earliest_s, d.kept.grants
+    named = {access.latest_booking(d.state), *(r.id for r in (grants.listed.reservations if grants.listed else ()))}
+    passes = tuple(p for p in grants.passes if p.expires_s >= sure_s or p.reservation_id in named)
     if len(passes) < len(grants.passes):
         d.keep(grants=replace(grants, passes=passes))
 
