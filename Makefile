@@ -13,7 +13,7 @@ BIN := .venv/bin
 .PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench sticker format clean fuzz mutate coverage
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.done ## make .venv with every dependency and the amibox command in it
 
