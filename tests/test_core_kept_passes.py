@@ -45,6 +45,20 @@ def test_a_pass_is_forgotten_once_it_has_surely_expired_but_for_the_one_of_who_i
     assert {p.driver for p in d.kept.grants.passes} == left
 
 
+def test_a_sky_makes_no_pass_forgotten_whatever_it_says() -> None:
+    kit = Kit().ready()
+    ask(kit, BOB, leave(BOB, g=2), Intent.LOCK)
+    kit.boot()
+    kit.clock(off_s=86_400.0)
+    kit.wait(7200.0)
+    kit.contacts(locked=True)
+    assert kept(kit) == {BOB}, "it opens nothing now, and is there when the right sky comes back"
+    kit.clock(ClockQuality.AUTHENTICATED)
+    kit.wait(7200.0)
+    kit.contacts(locked=True)
+    assert kept(kit) == set(), "over by a signed time"
+
+
 @pytest.mark.parametrize(("end_s", "told"), [(3600, True), (3500, True), (3601, False)])
 def test_only_a_longer_booking_is_overdue_anew(end_s: int, told: bool) -> None:
     kit = Kit().ready()

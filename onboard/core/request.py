@@ -8,6 +8,7 @@ from onboard.core import access, capture, doors, known, rental, results
 from onboard.core import trip as trips
 from onboard.core.access import Denial, Grant
 from onboard.core.cards import CAPTURE_S
+from onboard.core.clock import ClockQuality
 from onboard.core.commands import Action, Pattern
 from onboard.core.draft import HOUR_S, Draft
 from onboard.core.events import (
@@ -234,11 +235,13 @@ def on_list(d: Draft, event: ListReceived) -> None:
 
 
 def forget_old_passes(d: Draft) -> None:
-    """Forget passes that have surely expired, but for the one of who is in the car: a revocation names it.
+    """Forget passes that have expired by a signed time, but for the one of who is in the car: a revocation names it.
 
-    And but for what they say of a listed booking: until a newer list comes, the list's own terms are out of date.
+    And but for what they say of a listed booking: until a newer list comes, the list's own terms are out of date. A
+    sky that is wrong makes nothing forgotten: what it says is gone with it.
     """
-    sure_s, grants = access.belief(d.state, d.state.at).earliest_s, d.kept.grants
+    time, grants = access.belief(d.state, d.state.at), d.kept.grants
+    sure_s = time.earliest_s if time.quality is ClockQuality.AUTHENTICATED else d.kept.floor_s
     named = {access.latest_booking(d.state), *(r.id for r in (grants.listed.reservations if grants.listed else ()))}
     passes = tuple(p for p in grants.passes if p.expires_s >= sure_s or p.reservation_id in named)
     if len(passes) < len(grants.passes):

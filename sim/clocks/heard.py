@@ -90,14 +90,13 @@ class Heard:
     def off_s(self, now: Instant, true_s: float, *, by_best: bool, began_off_s: float) -> float:
         """Return how wrong the clock by which a locked rental's time is over may be, by what the documents promise.
 
-        ``by_best``: the commune accepts an unproven clock. ``began_off_s``: of the time at which the rental began.
+        ``by_best``: the commune accepts an unproven clock. ``began_off_s``: of the rental's beginning and its length,
+        which say it too while no clock does.
         """
         if self.proven:
             return 0.0
-        if self.sky_heard and not self.doubted():
-            return self.lied_s
         if self.sky_heard:
-            return max(self._ahead_s, began_off_s)
+            return max(self._ahead_s if self.doubted() else self.lied_s, began_off_s)
         return max(abs(now.wall_s - true_s), began_off_s) if by_best and self.rtc_counts(now) else began_off_s
 
     def floor(self, floor_s: float) -> None:

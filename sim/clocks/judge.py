@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from onboard.core.clock import Instant
 from onboard.core.grants import Pass, ReservationList
 from onboard.core.records import RentalEnded, RentalEndReason, RentalKind, TripStarted
-from sim.clocks.heard import EDGE_S, Heard
+from sim.clocks.heard import EDGE_S, PPM, Heard
 from sim.world.tale import Broken
 
 NOT_THE_CLOCK: Final = frozenset(
@@ -78,7 +78,8 @@ class Judge:
         self._drivers: frozenset[bytes] = frozenset()
         """What names the running rental's driver since its start."""
         self._off_s = 0.0
-        """How far the running rental's first time may have been from the true one."""
+        """How far the running rental's first time may have been from the true one, ``_began_s``."""
+        self._began_s = 0.0
         self._last_end: tuple[bytes, float] | None = None
         """The last driver's booking and the boot time of its end, in this run."""
 
@@ -186,6 +187,7 @@ class Judge:
         if running is not None and running.rental == record.rental:
             return  # its own driver's next trip: no clock is asked
         mine = [r for r in self.rights() if r.booking == record.reservation and r.names & asker.names]
+        self._began_s = true_s
         self._running, self._drivers = record, asker.names.union(*(r.names for r in mine))
         if asker.stale:
             raise Broken("wrong grant: a remote command of another boot, past its time, or used before")
@@ -252,7 +254,8 @@ class Judge:
         by_time = record.reason in (RentalEndReason.TIME_OVER, RentalEndReason.ABANDONED)
         if by_time and record.kind is RentalKind.BOOKING:
             end_s = self._end_s(record.reservation, end_s)
-            off_s = self.heard.off_s(now, true_s, by_best=self._unproven_start, began_off_s=self._off_s)
+            lasted_off_s = self._off_s + PPM * (true_s - self._began_s)
+            off_s = self.heard.off_s(now, true_s, by_best=self._unproven_start, began_off_s=lasted_off_s)
             if true_s + off_s + EDGE_S < end_s + self._grace_s:
                 early_s = end_s + self._grace_s - true_s
                 raise Broken(f"a rental was ended before its time was surely over, {early_s:.1f} s early")
