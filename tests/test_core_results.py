@@ -184,14 +184,14 @@ def test_what_is_not_needed_any_more_is_forgotten_by_the_hour_without_anybody_as
     kit.settle(locked=False)
     kit.contacts(locked=False)
     assert ask(kit, BOB, leave(BOB, g=99, end_s=600), Intent.LOCK) == "in_use"
-    kit.t += 23 * 3600
+    kit.t += 22 * 3600
     kit.clock()
     kit.drive(0.0)
     assert kit.state.kept.grants.passes, "the sky makes nothing forgotten"
     kit.t += 3600
     kit.clock(ClockQuality.AUTHENTICATED)
     kit.drive(0.0)
-    assert kit.state.kept.grants.passes == (), "expired for 23 hours"
+    assert kit.state.kept.grants.passes == (), "expired for 22 hours"
     assert kit.state.kept.grants.answered
     kit.t += 2 * 3600
     kit.drive(0.0)

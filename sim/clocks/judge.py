@@ -188,10 +188,13 @@ class Judge:
             return  # its own driver's next trip: no clock is asked
         mine = [r for r in self.rights() if r.booking == record.reservation and r.names & asker.names]
         self._began_s = true_s
-        self._running, self._drivers = record, asker.names.union(*(r.names for r in mine))
+        reopened = record.kind is RentalKind.REOPEN
+        # Once more for the same driver, named as before: a list that came in between adds no card of theirs.
+        self._drivers = asker.names.union(*([self._drivers] if reopened else [r.names for r in mine]))
+        self._running = record
         if asker.stale:
             raise Broken("wrong grant: a remote command of another boot, past its time, or used before")
-        if record.kind is RentalKind.REOPEN:
+        if reopened:
             self._reopened(record, now)
             return
         if record.reservation in self._ended:
