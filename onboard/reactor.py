@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol, assert_never
 
-from onboard.core import machine
+from onboard.core import access, machine
 from onboard.core.clock import Instant, stamp
 from onboard.core.commands import (
     Actuate,
@@ -293,9 +293,8 @@ class Reactor:
             case PublishStatus():
                 await self._mail.send_status(self.state)
             case ReleaseRecords(up_to_seq=up_to_seq):
-                # By what the box takes for the time: the machine's clock alone may stand in 1970, or years ahead.
-                at = stamp(self.state.kept.floor_s, self.state.anchor, self.state.at)
-                await self._store.release(up_to_seq, at.wall_s)
+                # By signed times alone: the machine's clock may stand in 1970, and a sky years ahead.
+                await self._store.release(up_to_seq, access.signed_s(self.state))
             case SetSupplyLevel():
                 if self.on_supply is not None:
                     self.on_supply(command)

@@ -22,6 +22,7 @@ import msgspec
 from sqlite_utils import Database
 
 from onboard.core import records as core
+from onboard.core.clock import ClockQuality
 from onboard.core.records import EXPENDABLE, Recordable
 from onboard.store_schema import DROPPED, Anchor, write_part
 
@@ -140,16 +141,17 @@ class Room:
     def expire(self, acked_seq: int, now_wall_s: float) -> None:
         """Delete a slice of the acknowledged rows, as far as they are older than ``keep_acked_days``.
 
-        A row that was written without a clock carries a time before its own: it must not take younger ones with it.
+        A row is as old as a later one at least. Written without a good clock it proves no age, for it carries a time
+        before its own; written under a sky that ran ahead it waits for a later one.
         """
         until_ms = round((now_wall_s - self._limits.keep_acked_days * 86400) * 1000)
-        first, last = self._db.execute(
-            "SELECT MIN(seq), COALESCE(MIN(seq) FILTER (WHERE wall_ms >= ?) - 1, MAX(seq))"
-            " FROM (SELECT seq, wall_ms FROM events WHERE seq < ? ORDER BY seq LIMIT ?)",
-            (until_ms, acked_seq, _SLICE),
-        ).fetchone()
-        if first is not None and last >= first:
-            self._delete_to(int(last))
+        found = self._db.execute(
+            "SELECT MAX(seq) FROM (SELECT seq, wall_ms, quality FROM events WHERE seq < ? ORDER BY seq LIMIT ?)"
+            " WHERE wall_ms < ? AND quality >= ?",
+            (acked_seq, _SLICE, until_ms, int(ClockQuality.GNSS)),
+        ).fetchone()[0]
+        if found is not None:
+            self._delete_to(int(found))
 
     def _over(self, rows: int, size: int) -> bool:
         return self.rows + rows > self._limits.expendable_rows_max or self.bytes + size > self._limits.bytes_max

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from hw.interlock import Denied, Interlock
-from onboard.core.clock import ClockQuality, Instant, stamp
+from onboard.core.clock import Anchor, ClockQuality, Instant, stamp
 from onboard.core.commands import Actuate, Pattern
 from onboard.core.events import (
     AckReceived,
@@ -26,6 +26,7 @@ from onboard.core.events import (
     Signal,
     SignalsReported,
     SupplyReported,
+    TimeHeard,
 )
 from onboard.core.records import Recordable
 from onboard.core.state import Kept, State
@@ -60,7 +61,7 @@ class World:
         self.door_broken = False
 
     async def commit(self, kept: Kept, records: tuple[Recordable, ...], at: Instant, boot_epoch: bytes) -> Kept:
-        assert at.quality is ClockQuality.GNSS
+        assert at.quality >= ClockQuality.GNSS
         assert boot_epoch
         if self.broken is not None:
             raise self.broken
@@ -123,15 +124,20 @@ def test_a_step_that_wrote_nothing_has_nothing_to_finish() -> None:
     assert "settle" not in world.done
 
 
-def test_what_the_cloud_has_is_let_go_by_the_time_that_the_box_believes() -> None:
+@pytest.mark.parametrize("proven", [False, True])
+def test_what_the_cloud_has_is_let_go_by_signed_times_alone(*, proven: bool) -> None:
     reactor, world, _ = make()
     asyncio.run(reactor.handle(card()))
-    outbox = reactor.state.kept.outbox
+    state = reactor.state
+    # The machine's own clock stands in 1970 here; and what a sky says is no reason to let go.
+    signed_s, outbox = state.kept.floor_s, state.kept.outbox
+    assert stamp(signed_s, state.anchor, state.at).wall_s > signed_s + 1.0
+    if proven:
+        signed_s += 5000.0
+        heard = Anchor(state.at.boot_s, signed_s, signed_s + 1.0, ClockQuality.AUTHENTICATED)
+        asyncio.run(reactor.handle(TimeHeard(heard)))
     asyncio.run(reactor.handle(AckReceived(outbox.store_id, outbox.last_seq)))
-    # The machine's own clock stands in 1970 here.
-    believed_s = stamp(reactor.state.kept.floor_s, reactor.state.anchor, reactor.state.at).wall_s
-    assert believed_s > 1_700_000_000
-    assert world.done[-1] == f"release {outbox.last_seq} {believed_s}"
+    assert world.done[-1] == f"release {outbox.last_seq} {signed_s}"
 
 
 def test_a_pulse_whose_commit_took_too_long_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

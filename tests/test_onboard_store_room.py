@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.documents.records import GENESIS, chain_digest, decode_record, encode_record
-from onboard.core.clock import Instant
+from onboard.core.clock import ClockQuality, Instant
 from onboard.core.records import EXPENDABLE, Recordable, TripEnded
 from onboard.store import RESERVE_WAL_PAGES, Opened, Store
 from onboard.store_room import LIMITS, ROW_BYTES, Limits, Rank, rank_of
@@ -220,15 +220,27 @@ def test_acknowledged_rows_go_by_age_and_others_never_do(tmp_path: Path) -> None
     opened.store.close()
 
 
-def test_a_row_without_a_clock_takes_no_younger_ones_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row_5", "left_from"),
+    [
+        ((0, ClockQuality.RTC), 4),  # says that it is old, and has no good clock: the days of rows 4 and 6 are known
+        ((4000, ClockQuality.GNSS), 4),  # a sky ten years ahead keeps neither itself nor what comes after it for ever
+        ((0, ClockQuality.GNSS), 6),
+    ],
+)
+def test_rows_grow_old_by_good_clocks_and_none_takes_younger_ones_with_it_or_holds_them(
+    tmp_path: Path, row_5: tuple[int, ClockQuality], left_from: int
+) -> None:
     opened, kept = filled(tmp_path, LIMITS, 3), None
-    times_s = (AT.wall_s + 20 * 86400, AT.wall_s, AT.wall_s + 20 * 86400, AT.wall_s + 20 * 86400)
-    for number, wall_s in enumerate(times_s, start=1):
-        kept = put(opened.store, kept or opened.kept, fault(number), at=Instant(1.0, wall_s, AT.quality))
+    for number, (day, quality) in enumerate([(20, ClockQuality.GNSS), row_5, (20, ClockQuality.GNSS)], start=1):
+        at = Instant(1.0, AT.wall_s + day * 86400, quality)
+        kept = put(opened.store, kept or opened.kept, fault(number), at=at)
     opened.store.release(7, AT.wall_s + 31 * 86400)
-    put(opened.store, kept or opened.kept, fault(5))
-    # Row 5 says that it is old; row 4 knows that it isn't, and came before it.
-    assert min(payloads(opened.store)) == 4
+    kept = put(opened.store, kept or opened.kept, fault(4), at=Instant(1.0, AT.wall_s + 31 * 86400, ClockQuality.GNSS))
+    assert min(payloads(opened.store)) == left_from
+    opened.store.release(7, AT.wall_s + 51 * 86400)
+    put(opened.store, kept, fault(5))
+    assert min(payloads(opened.store)) == 7, "and in the end they go"
     opened.store.close()
 
 

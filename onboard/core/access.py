@@ -69,6 +69,12 @@ def belief(state: State, now: Instant) -> Belief:
     return believe(state.kept.floor_s, state.anchor, now)
 
 
+def signed_s(state: State) -> float:
+    """Return the Unix time that is over by signed times alone: what a wrong sky says makes nothing forgotten."""
+    time = belief(state, state.at)
+    return time.earliest_s if time.quality is ClockQuality.AUTHENTICATED else state.kept.floor_s
+
+
 def credential_name(credential: Credential) -> str:
     """Name the kind of credential for records: ``card``, ``phone`` or ``remote``. Never who."""
     match credential:

@@ -8,7 +8,6 @@ from onboard.core import access, capture, doors, known, rental, results
 from onboard.core import trip as trips
 from onboard.core.access import Denial, Grant
 from onboard.core.cards import CAPTURE_S
-from onboard.core.clock import ClockQuality
 from onboard.core.commands import Action, Pattern
 from onboard.core.draft import HOUR_S, Draft
 from onboard.core.events import (
@@ -240,8 +239,7 @@ def forget_old_passes(d: Draft) -> None:
     And but for what they say of a listed booking: until a newer list comes, the list's own terms are out of date. A
     sky that is wrong makes nothing forgotten: what it says is gone with it.
     """
-    time, grants = access.belief(d.state, d.state.at), d.kept.grants
-    sure_s = time.earliest_s if time.quality is ClockQuality.AUTHENTICATED else d.kept.floor_s
+    sure_s, grants = access.signed_s(d.state), d.kept.grants
     named = {access.latest_booking(d.state), *(r.id for r in (grants.listed.reservations if grants.listed else ()))}
     passes = tuple(p for p in grants.passes if p.expires_s >= sure_s or p.reservation_id in named)
     if len(passes) < len(grants.passes):
