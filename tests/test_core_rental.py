@@ -163,3 +163,45 @@ def test_what_does_not_run_cannot_end() -> None:
     kit.begin()
     with pytest.raises(ValueError, match="no rental"):
         rental.end_rental(Draft(kit.state, kit.state.at), RentalEndReason.FINISHED)
+
+
+@pytest.mark.parametrize("dark_s", [10.0, 4000.0])
+@pytest.mark.parametrize("seen_after_s", [2.0, 1500.0])
+@pytest.mark.parametrize("sky", [True, False])
+def test_a_lock_that_a_power_cut_left_unconfirmed_is_billed_to_when_it_was_asked_for(
+    dark_s: float, seen_after_s: float, *, sky: bool
+) -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.travel()
+    kit.wait(1000)
+    kit.drive(0.0)
+    kit.contacts(locked=False)
+    kit.give(card())
+    asked_s = kit.t
+    kit.boot(kit.t + dark_s if sky else 0.0)
+    if sky:
+        kit.clock()
+    kit.wait(seen_after_s)  # the car sleeps, and its contacts say nothing
+    kit.contacts(locked=True)
+    assert kit.last(TripEnded).reason is TripEndReason.LOCKED
+    assert kit.last(TripEnded).duration_s == round(asked_s)
+    running = kit.state.kept.rental
+    billed_s = running.billable_s if running is not None else kit.last(RentalEnded).billable_s
+    assert billed_s == pytest.approx(asked_s, rel=0, abs=0.5)
+
+
+def test_a_lock_that_a_power_cut_undid_goes_on_being_billed() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.travel()
+    kit.give(card())
+    kit.boot(kit.t + 100.0)
+    kit.clock()
+    kit.contacts(locked=False)
+    kit.wait(1000)
+    kit.drive(0.0)
+    kit.contacts(locked=False)
+    kit.give(card())
+    kit.settle(locked=True)
+    assert kit.last(TripEnded).duration_s == pytest.approx(kit.t, rel=0, abs=5.0)

@@ -94,7 +94,7 @@ def _arm(d: Draft, by: str, *, finish: bool) -> None:
 def _lock(d: Draft, by: str, *, finish: bool) -> None:
     rental = d.kept.rental
     if rental is not None and rental.trip is not None:
-        request = EndRequest(by, finish, d.stamp)
+        request = EndRequest(by, finish, d.stamp, d.state.boot_epoch)
         d.keep(rental=replace(rental, trip=replace(rental.trip, end=request)))
         d.record(EndRequested(rental.number, rental.trip.number, by, finish))
     move(d, Action.LOCK)
@@ -177,11 +177,11 @@ def _confirm(d: Draft, pending: Actuation, report: DoorReported) -> None:
         results.on_confirmed(d, pending)
 
 
-def _locked(d: Draft) -> None:
+def _locked(d: Draft, asked: EndRequest | None = None) -> None:
     rental = d.kept.rental
     if rental is not None and rental.trip is not None:
         still = standing(d.state.vehicle, d.policy, d.boot_s) is Standing.STILL
-        rentals.end_trip(d, TripEndReason.LOCKED, () if still else ("standstill_unproven",))
+        rentals.end_trip(d, TripEndReason.LOCKED, () if still else ("standstill_unproven",), asked=asked)
 
 
 def _settle_old(d: Draft, report: DoorReported) -> None:
@@ -192,7 +192,7 @@ def _settle_old(d: Draft, report: DoorReported) -> None:
     trip = rental.trip
     if trip.end is not None:
         if report.locked is True and shut(report):
-            _locked(d)
+            _locked(d, trip.end)
         elif report.locked is False:
             d.keep(rental=replace(rental, trip=replace(trip, end=None)))
             d.record(ActuationFailed("lock", "power_cut", trip.number))

@@ -30,7 +30,7 @@ from onboard.core.records import (
     TripEndReason,
     TripStarted,
 )
-from onboard.core.state import LastDriver, Rental, State, Trip
+from onboard.core.state import EndRequest, LastDriver, Rental, State, Trip
 
 ELSEWHERE_M: Final = 1000.0
 """A fix this far from the return station is no receiver's error: whatever charges there, the car isn't back."""
@@ -81,17 +81,22 @@ def begin(d: Draft, grant: Grant, credential: str) -> None:
     d.tell_status()
 
 
-def end_trip(d: Draft, reason: TripEndReason, flags: tuple[str, ...] = ()) -> None:
-    """End the running trip, and the rental if its rules say so. The caller has the confirmation in hand."""
+def end_trip(d: Draft, reason: TripEndReason, flags: tuple[str, ...] = (), *, asked: EndRequest | None = None) -> None:
+    """End the running trip, and the rental if its rules say so. The caller has the confirmation in hand.
+
+    ``asked``: it was asked for before a power cut. When it locked nobody saw: no time after that is billed.
+    """
     rental = d.kept.rental
     if rental is None or rental.trip is None:
         raise ValueError("no trip to end")
-    trip, at = rental.trip, d.stamp
+    trip, at, epoch = rental.trip, d.stamp, d.state.boot_epoch
+    if asked is not None and asked.epoch:
+        at, epoch = asked.at, asked.epoch
     flush_track(d)
     driven_m, source, more = trips.result(d.state.meter)
-    duration_s, _ = length(trip.span, at, d.state.boot_epoch)
+    duration_s, _ = length(trip.span, at, epoch)
     if reason is not TripEndReason.NOT_OPENED:
-        billable_s, basis = length(rental.span, at, d.state.boot_epoch)
+        billable_s, basis = length(rental.span, at, epoch)
         if reason is TripEndReason.ABANDONED:
             untouched_s = billable_s - _used_s(d, rental, billable_s)
             billable_s = max(rental.billable_s, billable_s - untouched_s)
@@ -229,9 +234,15 @@ def end_rental(d: Draft, reason: RentalEndReason) -> None:
 
 
 def save_progress(d: Draft) -> None:
-    """Make the running trip's distance and duration durable when it is time to."""
+    """Make the running trip's distance and duration durable when it is time to.
+
+    Not while a lock is to be confirmed: what was asked for is as long as it was then.
+    """
     rental, at_s = d.kept.rental, d.state.progress_at_s
     if rental is None or rental.trip is None or at_s is None or d.boot_s < at_s:
+        return
+    if rental.trip.end is not None:
+        d.set(progress_at_s=d.boot_s + d.policy.progress_every_s)
         return
     at, epoch = d.stamp, d.state.boot_epoch
     trip = replace(rental.trip, meter=d.state.meter, span=save(rental.trip.span, at, epoch))

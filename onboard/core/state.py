@@ -35,11 +35,15 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class EndRequest:
-    """A lock that was asked for and committed."""
+    """A lock that was asked for and committed in the boot ``epoch``.
+
+    Where power fails before anything confirms it, what is billed ends here.
+    """
 
     by: str
     finish: bool
     at: Instant
+    epoch: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

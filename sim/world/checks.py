@@ -50,6 +50,8 @@ SETTLES_S: Final = 45.0
 """An end that was asked for is over this long after everything allows it."""
 LATE_S: Final = 16.0
 """A report says what was true so long ago at most (``sim.world.car``)."""
+CLOCKS_S: Final = 90.0
+"""Across a power cut a bill is as exact as the clocks at both ends: a time proof may have been under way so long."""
 BILLED_S: Final = 20.0
 """Of a bill, what a late report and the edges of seconds may add."""
 
@@ -245,7 +247,7 @@ class Checks:
         locked_s = max(car.locked_at_s, car.used_at_s, ledger.opened_s, ledger.asked_s) if car.locked else now_s()
         lied = car.lies is not None or now_s() - car.told_truth_since_s < now_s() - car.locked_at_s
         if record.kind is not RentalKind.REOPEN and not lied and not car.date_off_s:
-            most_s = locked_s - ledger.opened_s + BILLED_S
+            most_s = locked_s - ledger.opened_s + BILLED_S + CLOCKS_S * (record.billable_basis == "wall")
             if record.billable_s > most_s * 1.001:
                 self._broken(car, f"rental {record.rental} is billed {record.billable_s} s, it lasted {most_s:.0f} s")
         ledger.rentals[record.rental] = record
