@@ -191,6 +191,21 @@ def test_a_lock_that_a_power_cut_left_unconfirmed_is_billed_to_when_it_was_asked
     assert billed_s == pytest.approx(asked_s, rel=0, abs=0.5)
 
 
+def test_what_was_asked_for_stays_as_long_as_it_was_over_a_second_cut_too() -> None:
+    kit = Kit().ready()
+    kit.begin()
+    kit.travel()
+    kit.boot(100.0)
+    kit.drive(0.0)
+    kit.contacts(locked=False)
+    kit.give(card())
+    kit.boot(50.0)
+    kit.wait(1500)
+    kit.contacts(locked=True)
+    # Without a clock the first boot's seconds count as far as they were saved: never more than there were.
+    assert 100 <= kit.last(TripEnded).duration_s <= 1000
+
+
 def test_a_lock_that_a_power_cut_undid_goes_on_being_billed() -> None:
     kit = Kit().ready()
     kit.begin()
@@ -198,8 +213,12 @@ def test_a_lock_that_a_power_cut_undid_goes_on_being_billed() -> None:
     kit.give(card())
     kit.boot(kit.t + 100.0)
     kit.clock()
+    kit.wait(700)  # nothing is saved while nobody knows
     kit.contacts(locked=False)
     kit.wait(1000)
+    running = kit.state.kept.rental
+    assert running is not None
+    assert running.span.saved_epoch == kit.state.boot_epoch, "and then it is saved again"
     kit.drive(0.0)
     kit.contacts(locked=False)
     kit.give(card())
