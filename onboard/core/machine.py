@@ -190,7 +190,8 @@ def _start(d: Draft, event: Started) -> None:
     d.set(boot_epoch=event.boot_epoch, software=event.software, began_s=d.boot_s)
     d.doors(touched_s=d.boot_s)
     results.on_started(d)
-    d.sending(acked_seq=d.kept.outbox.acked_seq, sent_seq=d.kept.outbox.acked_seq, heard_at_s=d.boot_s)
+    d.sending(acked_seq=d.kept.outbox.acked_seq, sent_seq=d.kept.outbox.acked_seq)
+    d.sending(heard_at_s=d.boot_s, waiting_since_s=d.boot_s)
     d.vehicle(bus_since_s=d.boot_s)
     if trip is not None and running is not None:
         track_at_s = d.boot_s + d.policy.track_every_s if running.booking.trace else None

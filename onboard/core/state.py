@@ -208,7 +208,11 @@ class Sending:
     status_at_s: float = 0.0
     status_sent_s: float = float("-inf")
     heard_at_s: float = 0.0
-    """Boot time when the commune last answered, or since when an acknowledgement is waited for."""
+    """Boot time when the commune last answered something that this boot said; or of the boot's begin."""
+    heard_seq: int = 0
+    """The highest row whose acknowledgement was such an answer: an older one may have been kept by who carries it."""
+    waiting_since_s: float | None = None
+    """Boot time since when something waits for the commune, or there is no link; None while nothing does."""
     lost_told: bool = False
 
 

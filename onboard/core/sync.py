@@ -32,21 +32,31 @@ def due_s(state: State) -> float | None:
     sending = state.sending
     times = [_lost_at_s(state)]
     if sending.connected:
-        times += [sending.status_at_s, sending.resend_at_s, state.at.boot_s if unsent(state) else None]
+        times += [_status_at_s(state), sending.resend_at_s, state.at.boot_s if unsent(state) else None]
     return min((t for t in times if t is not None), default=None)
 
 
 def asks(state: State) -> bool:
     """Tell whether the status is to ask the commune for an answer: the proof of a time that was asked for is one."""
-    return state.at.boot_s - state.sending.heard_at_s >= state.policy.echo_after_s
+    return state.at.boot_s >= _ask_at_s(state)
 
 
 def _lost_at_s(state: State) -> float | None:
     sending = state.sending
     if sending.lost_told:
         return None
-    quiet_s = state.policy.echo_after_s if sending.connected and not sending.batches else 0.0
-    return sending.heard_at_s + quiet_s + state.policy.comms_lost_s
+    since_s, waiting_s = _ask_at_s(state), sending.waiting_since_s
+    return (since_s if waiting_s is None else min(since_s, waiting_s)) + state.policy.comms_lost_s
+
+
+def _ask_at_s(state: State) -> float:
+    return state.sending.heard_at_s + state.policy.echo_after_s
+
+
+def _status_at_s(state: State) -> float:
+    """Return when the next status is due: a question is not put off by a status that is sent seldom."""
+    sending, ask_at_s = state.sending, _ask_at_s(state)
+    return min(sending.status_at_s, ask_at_s) if sending.status_sent_s < ask_at_s else sending.status_at_s
 
 
 def on_due(d: Draft) -> None:
@@ -64,11 +74,13 @@ def on_due(d: Draft) -> None:
         to_seq = min(sending.sent_seq + d.policy.batch_events_max, d.kept.outbox.last_seq)
         d.do(PublishBatch(sending.sent_seq + 1, to_seq))
         resend_at_s = sending.resend_at_s or d.boot_s + _back_off_s(d, sending.attempts)
-        if not sending.batches and sending.attempts == 0:
-            d.sending(heard_at_s=d.boot_s)
+        if sending.waiting_since_s is None:
+            d.sending(waiting_since_s=d.boot_s)
         d.sending(sent_seq=to_seq, batches=(*sending.batches, to_seq), resend_at_s=resend_at_s)
-    if d.boot_s >= d.state.sending.status_at_s:
-        d.sending(status_at_s=d.boot_s + d.policy.status_every_s, status_sent_s=d.boot_s)
+    if d.boot_s >= _status_at_s(d.state):
+        asking = asks(d.state) and not d.state.sending.lost_told
+        every_s = min(d.policy.status_every_s, d.policy.comms_lost_s / 5) if asking else d.policy.status_every_s
+        d.sending(status_at_s=d.boot_s + every_s, status_sent_s=d.boot_s)
         d.do(PublishStatus())
 
 
@@ -89,30 +101,45 @@ def _rewind(d: Draft, to_seq: int, attempts: int) -> None:
 
 def on_link(d: Draft, event: LinkReported) -> None:
     """Start again from the last acknowledgement when the carrier is back."""
-    if event.connected == d.state.sending.connected:
+    sending = d.state.sending
+    if event.connected == sending.connected:
         return
-    d.sending(connected=event.connected, heard_at_s=d.boot_s)
+    d.sending(connected=event.connected)
     if event.connected:
-        _rewind(d, d.state.sending.acked_seq, 0)
+        # A connection proves nothing: what waits has waited before. But a quiet car has its link again.
+        if sending.acked_seq == d.kept.outbox.last_seq:
+            d.sending(waiting_since_s=None)
+        _rewind(d, sending.acked_seq, 0)
         d.sending(status_at_s=d.boot_s)
+    elif sending.waiting_since_s is None:
+        d.sending(waiting_since_s=d.boot_s)
 
 
 def on_ack(d: Draft, event: AckReceived) -> None:
     """Let go what the cloud has. An acknowledgement of another store, or of what we never wrote, frees nothing."""
     sending, outbox = d.state.sending, d.kept.outbox
     if event.store_id != outbox.store_id or not sending.acked_seq < event.up_to_seq <= outbox.last_seq:
-        return  # an old one proves nothing: whoever carries it may have kept it
-    on_heard(d)
+        return
     rest = tuple(seq for seq in sending.batches if seq > event.up_to_seq)
     again_s = d.boot_s + _back_off_s(d, 0) if rest else None
     sent_seq = max(sending.sent_seq, event.up_to_seq)
     d.sending(acked_seq=event.up_to_seq, sent_seq=sent_seq, batches=rest, resend_at_s=again_s, attempts=0)
     d.do(ReleaseRecords(event.up_to_seq))
+    if event.up_to_seq > sending.heard_seq:
+        # An older one proves nothing: whoever carries it may have kept it.
+        d.sending(heard_seq=event.up_to_seq)
+        on_heard(d)
 
 
 def on_heard(d: Draft) -> None:
-    """Take it that the way carries in both directions: the commune answered something that this box said."""
-    d.sending(heard_at_s=d.boot_s)
+    """Take it that the link carries in both directions: the commune answered something that this box said.
+
+    Without a link a phone brought the answer.
+    """
+    if not d.state.sending.connected:
+        return
+    waits = d.state.sending.acked_seq < d.kept.outbox.last_seq
+    d.sending(heard_at_s=d.boot_s, waiting_since_s=d.boot_s if waits else None)
     if d.state.sending.lost_told:
         d.sending(lost_told=False)
         d.record(CommsChanged(lost=False))

@@ -284,10 +284,14 @@ class Checks:
             state = car.state
             if state is None:
                 self._broken(car, "the box has no power in a world that is healed")
-            elif state.sending.acked_seq < state.kept.outbox.last_seq:
-                unsent = state.kept.outbox.last_seq - state.sending.acked_seq
+            elif unsent := self.unsent(car):
                 self._broken(car, f"{unsent} records have not reached the commune after ten minutes of contact")
             self._same(car, self.ledger(car))
+
+    def unsent(self, car: Car) -> int:
+        """Return how many records of a car are not known to be at the commune."""
+        state = car.state
+        return state.kept.outbox.last_seq - state.sending.acked_seq if state is not None else 0
 
     def _same(self, car: Car, ledger: Ledger) -> None:
         trips, rentals = tables.trips, tables.rentals

@@ -31,7 +31,8 @@ from sim.world.town import AwayError, Booking, Town
 ORIGIN_S: Final = 1_796_000_000.0
 """Unix time at which every world begins: 2026-11-30."""
 BUILD_S: Final = 1_795_305_600.0
-HEALED_S: Final = 900.0
+HEALED_S: Final = 600.0
+JUST_NOW_S: Final = 180.0
 NAMES: Final = ("anna", "bert", "chloe", "david", "emma", "fanny")
 STATIONS: Final = (Station("bazouges", 48.2790, -1.8400, 60.0), Station("hede", 48.2965, -1.8011, 60.0))
 OF_DAYS_EVERY: Final = 25
@@ -204,6 +205,8 @@ class World:
         self._heal()
         await self._watch(lambda: not self._errands, at_most_s=12 * HOUR_S)
         await self._watch_for(HEALED_S)
+        # What was written in the last moment is still on its way.
+        await self._watch(lambda: not any(self.checks.unsent(car) for car in self.cars), at_most_s=JUST_NOW_S)
         self.checks.end()
         self.lived_s = now_s()
         while left := [one for one in self._tasks if not one.done()]:
