@@ -166,3 +166,12 @@ def test_a_way_that_acknowledges_nothing_is_told_in_time_whatever_else_is_due() 
     kit = box(3, replace(SMALL, comms_lost_s=310.0))
     kit.wait(310)
     assert kit.all(CommsChanged) == [CommsChanged(lost=True)]
+
+
+def test_a_way_that_stops_answering_in_the_middle_is_lost_in_time() -> None:
+    kit = box(9)
+    acknowledge(kit, 3)
+    kit.wait(299)
+    assert not kit.all(CommsChanged)
+    kit.wait(2)
+    assert [r.lost for r in kit.all(CommsChanged)] == [True]
