@@ -11,7 +11,7 @@ import pytest
 
 from cloud_sync import documents as d
 from cloud_sync.carrier_settings import Outgoing
-from cloud_sync.endpoint import key_rotation, lists
+from cloud_sync.endpoint import key_rotation, lists, views
 from cloud_sync.endpoint.__main__ import main
 from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.ingest import Ingest
@@ -125,10 +125,10 @@ def test_a_box_that_was_away_over_two_rotations_loses_nothing_and_hears_everythi
     assert car.hear(answers) == [d.Reason.UNKNOWN_KEY_ID.word]
     assert car.came(AckReceived) == 0
     # Its status says which key set it holds: what verifies the rest comes before it.
-    answers = cloud.ingest.handle(car.box.topic(Topic.STATUS), car.box.status(time_nonce=b"n" * 16), back_s)
-    keys_and_list = [each for each in answers if not each.topic.endswith("time")]
-    assert [each.topic.rpartition("/")[2] for each in keys_and_list] == ["keys", "list"]
-    assert car.hear(keys_and_list) == ["", ""]
+    status = car.box.status(time_nonce=asyncio.run(car.mail.time_nonce()))
+    answers = cloud.ingest.handle(car.box.topic(Topic.STATUS), status, back_s)
+    assert [each.topic.rpartition("/")[2] for each in answers] == ["keys", "time", "list"]
+    assert car.hear(answers) == ["", "", ""]
     assert (car.came(KeySetTaken), car.came(ListReceived)) == (1, 1)
     assert car.rows.kept == [NOW_S + 28 * DAY_S]
     # From now on it seals to the new key, and its trips are acknowledged: once, as the ones they are.
@@ -224,9 +224,18 @@ def another_of_that_version(folder: Path, _signed: bytes) -> bytes:
     return d.encode_key_set(d.KeySet(now.version, now.keys[:-1], now.sealing_public), root)
 
 
-def without_its_private_half(folder: Path, signed: bytes) -> bytes:
-    (folder / "keys" / f"sync-{NOW_S}.pem").unlink()
-    return signed
+def another_than_proposed(folder: Path, _signed: bytes) -> bytes:
+    made = d.read_proposal((folder / "key_set.proposal").read_bytes())
+    root = d.Signer.load(folder / "offline" / "root-2.pem")
+    return d.encode_key_set(d.KeySet(made.version + 1, made.keys, made.sealing_public), root)
+
+
+def without_private_half_of(role: str) -> Callable[[Path, bytes], bytes]:
+    def spoil(folder: Path, signed: bytes) -> bytes:
+        (folder / "keys" / f"{role}-{NOW_S}.pem").unlink()
+        return signed
+
+    return spoil
 
 
 def without_the_sealing_key(folder: Path, signed: bytes) -> bytes:
@@ -240,7 +249,8 @@ def without_the_sealing_key(folder: Path, signed: bytes) -> bytes:
         (strange, "unknown_key_id"),
         (older, "is older than"),
         (another_of_that_version, "propose again"),
-        (without_its_private_half, r"sync\*\.pem"),
+        (another_than_proposed, "is not what"),
+        *[(without_private_half_of(role), rf"{role}\*\.pem") for role in ("lists", "sync", "command")],
         (without_the_sealing_key, r"sealing\*\.pem"),
         (lambda _folder, signed: signed[:-1], "not_cbor"),
         (lambda folder, _signed: (folder / "key_set.proposal").read_bytes(), "bad_envelope"),
@@ -261,12 +271,43 @@ def test_what_cannot_be_adopted_is_refused_and_changes_nothing(
     assert (tmp_path / "key_set.proposal").exists()
 
 
-def test_adopted_once_more_it_does_no_harm(tmp_path: Path) -> None:
+def test_adopted_once_more_it_does_no_harm_to_the_next_that_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_cloud(tmp_path)
-    signed = rotate(tmp_path, NOW_S)
+    signed = tmp_path / "first.signed"
+    signed.write_bytes(rotate(tmp_path, NOW_S))
+    key_rotation.propose(tmp_path, NOW_S + 1, stolen=True)
     before = sorted((tmp_path / "keys").iterdir())
-    key_rotation.adopt(tmp_path, signed)
+    assert main(["keys", "adopt", str(tmp_path), str(signed)]) == 0
+    assert "Nothing was changed" in capsys.readouterr().out
     assert sorted((tmp_path / "keys").iterdir()) == before
+    root = d.Signer.load(tmp_path / "offline" / "root-1.pem")
+    key_rotation.adopt(tmp_path, key_rotation.sign((tmp_path / "key_set.proposal").read_bytes(), root)[1])
+
+
+def test_another_key_under_a_known_id_is_signed_by_no_root_and_taken_by_no_box(tmp_path: Path) -> None:
+    """Whoever stands at the root compares ids with what was printed at the endpoint."""
+    make_cloud(tmp_path)
+    made = key_rotation.propose(tmp_path, NOW_S, stolen=False)
+    root = d.Signer.load(tmp_path / "offline" / "root-1.pem")
+    keys = list(made.keys)
+    keys[-1] = d.AuthorityKey(keys[-1].kid, d.Signer.generate().public, keys[-1].types)
+    changed = d.propose_key_set(d.KeySet(made.version, tuple(keys), made.sealing_public))
+    with pytest.raises(d.Refused, match="contradiction"):
+        key_rotation.sign(changed, root)
+
+
+def test_a_box_with_a_newer_key_set_than_the_endpoint_is_an_alarm(tmp_path: Path) -> None:
+    cloud = make_cloud(tmp_path)
+    box = cloud.add(CAR)
+    version = cloud.authority.key_set.version
+    for ahead, kinds in ((0, []), (1, ["key_set_ahead"])):
+        cloud.ingest.handle(box.topic(Topic.STATUS), box.status(key_set_version=version + ahead), NOW_S)
+        with cloud.store.read() as db:
+            assert [alarm.kind for alarm in views.alarms(db)] == kinds
+            [vehicle] = views.vehicles(db)
+        assert vehicle.key_set_version == version + ahead, "shown for each car"
 
 
 def test_the_three_commands_say_what_they_did_and_what_comes_next(
@@ -282,6 +323,7 @@ def test_the_three_commands_say_what_they_did_and_what_comes_next(
     assert main(["keys", "sign", str(folder / "key_set.proposal"), "--root", str(root), "--out", str(signed)]) == 0
     said = capsys.readouterr().out
     shown = [line for line in proposed.splitlines() if line.startswith("  ")]
+    assert sum(line.endswith("for a while)") for line in shown) == 3
     assert len(shown) == 9  # a version, the sealing key, three new ones, three old ones, the one for updates
     assert [line for line in said.splitlines() if line.startswith("  ")] == shown, "to be compared by eye"
     assert main(["keys", "adopt", str(folder), str(signed)]) == 0

@@ -98,8 +98,7 @@ ANY_OF: dict[DocumentType, st.SearchStrategy[Any]] = {
         COUNTS,
         st.lists(
             st.builds(
-                d.AuthorityKey,
-                st.binary(min_size=1, max_size=16),
+                lambda public, types: d.AuthorityKey(d.key_id(public), public, types),
                 st.binary(min_size=32, max_size=32),
                 st.frozensets(st.sampled_from(sorted(d.AUTHORITY_TYPES))),
             ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_sync.documents import cbor, cose, schema
-from cloud_sync.documents.keys import AuthorityKey, KeySet, Signer
+from cloud_sync.documents.keys import AuthorityKey, KeySet, Signer, key_id
 from cloud_sync.documents.kinds import AUTHORITY_TYPES, DocumentType, Reason, Refused
 from cloud_sync.documents.schema import Fields
 from cloud_sync.documents.signed import check_public, check_vehicle, from_authority, make
@@ -110,6 +110,9 @@ def _read_key(value: Any, where: str) -> AuthorityKey:
         types=frozenset(left.need(3, "types", _read_types)),
     )
     left.done()
+    if key.kid != key_id(key.public):
+        # Whoever signs a key set compares ids: another key under a known id must not pass.
+        raise Refused(Reason.CONTRADICTION, f"{where}: {key.kid.hex()} is not the id of its key")
     return key
 
 

@@ -139,11 +139,16 @@ class Ingest:
     def _answer(self, box: Box, status: Status, now_s: float) -> list[Outgoing]:
         """Bring the box up to date where its status shows that it isn't: a broker may lose what it retained."""
         messages = []
+        ours = self._authority.key_set.version
+        if status.key_set_version < ours:
+            messages.append(self._keys(box))  # first: it verifies the rest
+        elif status.key_set_version > ours:
+            # What is signed here it refuses. Keys restored from an old copy, or the endpoint was not started again.
+            text = f"the box holds key set {status.key_set_version}, the endpoint {ours}: restart it, or adopt that one"
+            self._store.alarm(box.vehicle, "key_set_ahead", text, now_s)
         if status.time_nonce is not None:
             proof = TimeProof(box.vehicle, status.time_nonce, now_s)
             messages.append(_to(box, Topic.TIME, self._authority.sign_time(proof)))
-        if status.key_set_version < self._authority.key_set.version:
-            messages.append(self._keys(box))
         listed = lists.current(self._store, self._authority, box, int(now_s), self._horizon_days)
         if listed.version != status.list_version:
             messages.append(_to(box, Topic.LIST, listed.document))

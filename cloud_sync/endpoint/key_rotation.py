@@ -13,6 +13,7 @@ from typing import Any, Final
 from cloud_sync.documents import (
     AgreementKey,
     AuthorityKey,
+    DocumentType,
     KeySet,
     Signer,
     decode_key_set,
@@ -33,7 +34,7 @@ def propose(folder: Path, now_s: int, *, stolen: bool) -> KeySet:
     """Make new keys and a key set that no root has signed; nothing changes yet. AuthorityError if one waits already.
 
     The keys in force stay in it, behind the new ones, so that what they signed holds until it is over; ``stolen``: they
-    do not, and no box that has heard of it believes them any more. What the keys before those signed holds no more.
+    do not, and a box that has heard of it takes nothing more that they sign. What a thief had it take before stays.
     """
     paths, authority = Paths(folder), Authority(folder)
     if paths.proposal.exists():
@@ -64,15 +65,22 @@ def sign(proposal: bytes, root: Signer) -> tuple[KeySet, bytes]:
 def adopt(folder: Path, document: bytes) -> KeySet:
     """Put a signed key set in force for the endpoint's next start, and drop private halves that nothing lists any more.
 
-    AuthorityError or ``Refused``, and nothing has changed: no root of ours signed it, it is not newer than the one in
-    force, or a private half is missing here. Adopted once more it does no harm.
+    AuthorityError or ``Refused``, and nothing has changed: no root of ours signed it, it is not the proposal that waits
+    or not newer than the one in force, or a private half is missing here. Adopted once more it changes nothing.
     """
     paths, authority = Paths(folder), Authority(folder)
     key_set = decode_key_set(document, authority.roots)
+    if document == authority.key_set_document:
+        return key_set
     if key_set.version < authority.key_set.version:
         raise AuthorityError(f"key set {key_set.version} is older than {authority.key_set.version}, which is in force.")
-    if key_set.version == authority.key_set.version and document != authority.key_set_document:
+    if key_set.version == authority.key_set.version:
         raise AuthorityError(f"another key set {key_set.version} is in force: propose again.")
+    if paths.proposal.exists() and read_proposal(paths.proposal.read_bytes()) != key_set:
+        raise AuthorityError(
+            f"this is not what {paths.proposal} proposes: was it changed on its way? If that proposal is no longer "
+            "wanted, delete it."
+        )
     own = PrivateKeys(paths.keys)
     for role in ROLES:
         own.signer(role, key_set)
@@ -84,6 +92,11 @@ def adopt(folder: Path, document: bytes) -> KeySet:
             if key_set.find(Signer.load(path).kid) is None:
                 path.unlink()
     return key_set
+
+
+def is_in_force(folder: Path, document: bytes) -> bool:
+    """Tell whether this is the key set in force."""
+    return Paths(folder).key_set.read_bytes() == document
 
 
 def add_parser(commands: Any) -> None:
@@ -98,7 +111,10 @@ def add_parser(commands: Any) -> None:
     )
     first.add_argument("dir", metavar="DIR", type=Path, help="folder of the endpoint")
     first.add_argument(
-        "--stolen", action="store_true", help="the keys in force are known to others: nothing of theirs holds any more"
+        "--stolen",
+        action="store_true",
+        help="the keys in force are known to others: a car that hears of the new ones takes nothing more from the old. "
+        "What a thief had a car take before stays there (SECURITY.md)",
     )
     first.set_defaults(run=_propose)
 
@@ -145,7 +161,11 @@ def _sign(arguments: argparse.Namespace) -> int:
 
 
 def _adopt(arguments: argparse.Namespace) -> int:
-    key_set = adopt(arguments.dir, arguments.signed.read_bytes())
+    document = arguments.signed.read_bytes()
+    if is_in_force(arguments.dir, document):
+        _say("That key set is in force already. Nothing was changed.")
+        return 0
+    key_set = adopt(arguments.dir, document)
     _say(f"In force from the endpoint's next start: key set {key_set.version}. Restart it now.")
     older = len(PrivateKeys(Paths(arguments.dir).keys).sealings) - 1
     _say(
@@ -156,5 +176,12 @@ def _adopt(arguments: argparse.Namespace) -> int:
 
 
 def _shown(key_set: KeySet) -> str:
-    keys = [f"  {key.kid.hex()} signs {', '.join(sorted(kind.word for kind in key.types))}" for key in key_set.keys]
-    return "\n".join([f"  key set {key_set.version}", f"  {key_id(key_set.sealing_public).hex()} opens trips", *keys])
+    lines = [f"  key set {key_set.version}", f"  {key_id(key_set.sealing_public).hex()} opens trips"]
+    seen: set[frozenset[DocumentType]] = set()
+    for key in key_set.keys:
+        old = " (the one before, for a while)" if key.types in seen else ""
+        lines.append(f"  {key.kid.hex()} signs {', '.join(sorted(kind.word for kind in key.types))}{old}")
+        seen.add(key.types)
+    if len(seen) == len(key_set.keys):
+        lines.append("  no key before these holds any more: as after a theft")
+    return "\n".join(lines)

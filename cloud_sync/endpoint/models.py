@@ -71,6 +71,7 @@ class Vehicle(Strict):
     software: str = ""
     clock_quality: str = "unset"
     list_version: int = 0
+    key_set_version: int = 0
 
 
 class Trip(Strict):
