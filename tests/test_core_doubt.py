@@ -73,7 +73,7 @@ def test_whoever_can_say_lock_locks_in_doubt_too() -> None:
     assert kit.pulses == ["unlock", "lock"]
 
 
-@pytest.mark.parametrize("how", ["door opened", "lock confirmed", "opened by a tap"])
+@pytest.mark.parametrize("how", ["door opened", "lock confirmed", "opened by a tap", "driven"])
 def test_what_ends_the_doubt_of_a_lock(how: str) -> None:
     kit = doubting()
     if how == "door opened":
@@ -83,6 +83,10 @@ def test_what_ends_the_doubt_of_a_lock(how: str) -> None:
         kit.give(ActuationSettled(kit.state.doors.actuations, ActuationOutcome.DONE, "", kit.t))
         kit.t += 1.0
         kit.contacts(locked=True)
+    elif how == "driven":
+        kit.contacts(locked=None)
+        kit.drive(5.0)
+        kit.drive(0.0)
     else:
         tap(kit)
     assert kit.state.doors.locks_unconfirmed == 0

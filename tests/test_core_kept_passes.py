@@ -10,8 +10,9 @@ from onboard.core import request
 from onboard.core.clock import Anchor, ClockQuality, Instant
 from onboard.core.draft import Draft
 from onboard.core.events import AccessRequested, Intent, ListReceived, RemoteCredential
-from tests.core_kit import ALICE, BOB, T0, Kit, booking, listing
-from tests.core_people import ask, ids, leave
+from onboard.core.grants import Assurance, CardGrant
+from tests.core_kit import ALICE, BOB, POLICY, T0, Kit, booking, listing
+from tests.core_people import ask, ids, leave, tap
 
 
 def kept(kit: Kit) -> set[bytes]:
@@ -78,4 +79,17 @@ def test_a_remote_command_counts_to_its_last_moment(late_s: float, word: str) ->
     who = RemoteCredential(b"nobody", next(ids).to_bytes(16, "big"), kit.state.boot_epoch, 1, kit.t + 10.0)
     kit.t += 10.0 + late_s
     kit.give(AccessRequested(who, Intent.UNLOCK, 1))
+    assert kit.word == word
+
+
+@pytest.mark.parametrize(("start_s", "word"), [(0, "opening"), (9 * 86_400, "clock_unproven")])
+def test_without_a_clock_who_the_list_names_comes_in_on_the_pass_terms_within_the_lists_horizon(
+    start_s: int, word: str
+) -> None:
+    kit = Kit(replace(POLICY, unproven_start=True)).ready(booking(cards=(CardGrant(ALICE, Assurance.UID),)))
+    ask(kit, ALICE, leave(ALICE, start_s, start_s + 3600, g=2), Intent.LOCK)
+    kit.boot()
+    kit.drive(0.0)
+    kit.contacts(locked=True)
+    tap(kit)
     assert kit.word == word

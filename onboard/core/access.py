@@ -185,9 +185,9 @@ def candidates(state: State) -> Iterator[Candidate]:
             later = newest.get(entry.id)
             if later is None:
                 yield Candidate(entry, listed.version, min(entry.end_s, listed.horizon_end_s), listed=True)
-            elif later.driver == entry.driver:
+            elif later.driver == entry.driver and later.start_s < listed.horizon_end_s:
                 last_s = min(later.end_s, listed.horizon_end_s)
-                yield Candidate(_from_pass((), later, entry), later.made_with_version, last_s, listed=False)
+                yield Candidate(_from_pass((), later, entry), later.made_with_version, last_s, listed=True)
     for grant in holding:
         terms = newest[grant.reservation_id]
         if grant.driver == terms.driver:

@@ -32,6 +32,7 @@ def on_signals(d: Draft, event: SignalsReported) -> None:
         if d.state.doors.armed_until_s is not None:
             results.on_disarmed(d)
         d.doors(touched_s=d.boot_s, left_open_told=False, armed_until_s=None, armed_needs_opening=False)
+        d.doors(locks_unconfirmed=0)  # whoever drives it got in: the next tap is a lock's first try again
         doors.note_driven(d)
     elif still is trips.Standing.STILL and before.still_since_s is None:
         d.vehicle(still_since_s=d.boot_s)

@@ -201,7 +201,7 @@ class Judge:
             raise Broken("wrong grant: a booking whose rental is over")
         least_s, most_s, by = self._believable(record, now, true_s)
         if not record.proven:
-            mine = [r for r in mine if r.kind in ("list", "staff")]
+            mine = [r for r in mine if r.kind in ("list", "changed", "staff")]
         if not mine:
             raise Broken("wrong grant: no paper that the box has gives that right")
         if not any(self._may_hold(right, asker, least_s, most_s) for right in mine):
