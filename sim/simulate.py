@@ -11,19 +11,18 @@ exit codes: 0 every rule held; 1 one was broken; 2 wrong use.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from sim import long_run
-from sim.world.play import Outcome, Plan, drawn, live
+from sim.long_run import natural, positive
+from sim.world.play import Outcome, Plan, drawn, live, short
 
 YEAR_S: Final = 365.25 * 86_400
-CHUNK: Final = 10
+CHUNK: Final = 2
 """Seeds that a process plays before it tells; totals are saved as often."""
 STORY_LINES: Final = 40
 SHRINK_TRIES: Final = 60
@@ -47,6 +46,7 @@ class Totals(long_run.Totals):
         self.car_s += outcome.lived_s * outcome.plan.cars
         self.took_s += took_s
         self.counts += outcome.counts
+        self.counts["worlds"] += 1
         if outcome.broken:
             self.broken[str(outcome.plan.seed)] = outcome.broken
 
@@ -58,21 +58,29 @@ def main(argv: list[str]) -> int:
         description=str(__doc__).replace("`", ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, default=200, help="play seeds up to this one (default: %(default)s)")
-    parser.add_argument("--first", type=int, default=0, help="from this one on (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
-    parser.add_argument("--totals", type=Path, help="a file with what was played: goes on from there, and adds up")
-    parser.add_argument("--replay", type=int, metavar="SEED", help="play this seed, and tell its story")
-    parser.add_argument("--shrink", action="store_true", help="with --replay: look for the shortest story")
+    parser.add_argument("--seeds", type=positive, default=200, help="play seeds up to this one (default: %(default)s)")
+    long_run.add_arguments(parser)
+    parser.add_argument(
+        "--replay", type=natural, metavar="SEED", help="play this seed; tell its story if a rule breaks"
+    )
+    parser.add_argument("--short", action="store_true", help="with --replay: one car, two hours, as make test plays it")
+    parser.add_argument("--shrink", action="store_true", help="with --replay: look for the shortest story (minutes)")
     args = parser.parse_args(argv)
     if args.replay is not None:
-        return _replay(drawn(args.replay), shrink=args.shrink)
+        plan = drawn(args.replay)
+        return _replay(short(plan) if args.short else plan, shrink=args.shrink)
+    if args.shrink or args.short:
+        parser.error("--shrink and --short go with --replay SEED")
     return _many(args)
 
 
 def _many(args: argparse.Namespace) -> int:
     totals = Totals.load(args.totals)
     first = max(args.first, totals.next_seed)
+    if first >= args.seeds:
+        sys.stdout.write(f"Seeds below {first:,} were played before: nothing to do up to {args.seeds:,}.\n")
+    totals.look_again(lambda seed: live(drawn(seed)).broken)
+    totals.save(args.totals)
     began_s = time.monotonic()
     for seeds, outcomes in long_run.played(_chunk, first, args.seeds, CHUNK, args.jobs):
         for outcome, took_s in outcomes:
@@ -98,10 +106,10 @@ def _chunk(seeds: range) -> list[tuple[Outcome, float]]:
 
 def summary(totals: Totals, took_s: float) -> str:
     """Return what was played, and what came of it."""
-    counts = ", ".join(f"{count:,} {what}" for what, count in sorted(totals.counts.items()))
+    counts = "".join(f"  {count:>12,}  {what}\n" for what, count in sorted(totals.counts.items()))
     return (
-        f"\n{totals.next_seed:,} seeds: {totals.car_s / YEAR_S:.2f} vehicle-years, {totals.lived_s / YEAR_S:.2f} years "
-        f"of towns; {totals.rate:,.0f} x real time on one core; {took_s:.0f} s now\n{counts}\n"
+        f"\nup to seed {totals.next_seed:,}: {totals.car_s / YEAR_S:.2f} vehicle-years, {totals.lived_s / YEAR_S:.2f} "
+        f"years of towns;\n{totals.rate:,.0f} x real time on one core; {took_s:.0f} s now\n{counts}"
         f"seeds that broke a rule: {totals.broke}\n"
     )
 
@@ -119,6 +127,7 @@ def _replay(plan: Plan, *, shrink: bool) -> int:
         sys.stdout.write(f"seed {plan.seed}: every rule holds\n{_world(plan)}\n")
         return 0
     if shrink:
+        sys.stderr.write(f"{outcome.broken}\nlooking for a shorter story, in {SHRINK_TRIES} worlds at most\n")
         outcome = shrunk(outcome)
     sys.stdout.write(f"seed {plan.seed}: {outcome.broken}\n{_world(outcome.plan)}\n\n{outcome.story}\n")
     return 1

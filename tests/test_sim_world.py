@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from onboard.reactor import Reactor
 from sim import simulate
 from sim.world.car import Car
 from sim.world.loop import Deadlock, now_s, play
-from sim.world.play import Plan, drawn, live
+from sim.world.play import Plan, drawn, live, short
 from sim.world.rates import Rates, draw, random_of
 
 SEEDS = 200
@@ -28,9 +29,8 @@ CHUNKS = 20
 
 
 def small(seed: int) -> Plan:
-    """Return a seed's world, with one car and two hours (or days): many short stories in little time."""
-    plan = drawn(seed)
-    return replace(plan, cars=1, hours=2.0 * plan.pace)
+    """Return a seed's world as ``--short`` plays it."""
+    return short(drawn(seed))
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -38,7 +38,7 @@ def test_every_rule_holds_in_a_sample_of_worlds(chunk: int) -> None:
     trips = 0
     for seed in range(chunk, SEEDS, CHUNKS):
         outcome = live(small(seed))
-        assert outcome.broken == "", f"python -m sim simulate --replay {seed}\n{outcome.story}"
+        assert outcome.broken == "", f"python -m sim simulate --short --replay {seed}\n{outcome.story}"
         trips += outcome.counts["trips"]
     assert trips >= 5, "something happened in them"
 
@@ -141,8 +141,8 @@ def test_the_command_replays_shrinks_and_adds_up(
     assert simulate.main([*words, "2"]) == 0
     assert simulate.main([*words, "3"]) == 0
     said = capsys.readouterr().out
-    assert "2 seeds: " in said
-    assert "3 seeds: " in said
+    assert "up to seed 2: " in said
+    assert "up to seed 3: " in said
     assert "seeds that broke a rule: none" in said
     assert json.loads(totals.read_text())["next_seed"] == 3, "the second run began where the first had stopped"
     assert simulate.main(["--replay", "1"]) == 0
@@ -153,6 +153,59 @@ def test_the_command_replays_shrinks_and_adds_up(
     said = capsys.readouterr().out
     assert "have not reached the commune" in said
     assert "what goes wrong: nothing" in said, "the troubles of the seed have nothing to do with it"
+
+
+def test_a_seed_that_is_mended_is_no_longer_broken_and_the_summary_says_so(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals = tmp_path / "totals.json"
+    monkeypatch.setattr(simulate, "drawn", small)
+    words = ["--jobs", "1", "--totals", str(totals), "--seeds", "2", "--first", "1"]
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "take_batch", _forgets_everything)
+        assert simulate.main(words) == 1
+        assert simulate.main(words) == 1, "still"
+    capsys.readouterr()
+    assert simulate.main(words) == 0
+    said = capsys.readouterr().out
+    assert "1 is mended: ami-1: " in said
+    assert "nothing to do" in said
+    assert list(json.loads(totals.read_text())["mended"]) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--jobs", "0"], "from 1 up"),
+        (["--seeds", "-5"], "from 1 up|from 0 up"),
+        (["--first", "x"], "from 0 up"),
+        (["--replay", "-1"], "from 0 up|expected one argument"),
+        (["--shrink"], "go with --replay"),
+        (["--short"], "go with --replay"),
+    ],
+)
+def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str], words: list[str], why: str) -> None:
+    with pytest.raises(SystemExit) as refused:
+        simulate.main(words)
+    assert refused.value.code == 2
+    assert re.search(why, capsys.readouterr().err)
+
+
+def test_totals_that_are_none_are_named(tmp_path: Any) -> None:
+    file = tmp_path / "totals.json"
+    file.write_text('{"next_seed": 3')
+    with pytest.raises(SystemExit, match=r"totals\.json does not hold"):
+        simulate.main(["--totals", str(file)])
+
+
+def test_a_story_tells_of_the_broken_car_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "take_batch", _forgets_everything)
+    outcome = live(Plan(3, 2, 6.0, Rates()), story_lines=200)
+    lines = outcome.story.splitlines()
+    assert outcome.broken.startswith("ami-1: ")
+    assert any("writes TripStarted: rental 1, trip 1, kind booking" in line for line in lines)
+    assert not any("ami-2" in line for line in lines)
+    assert max(map(len, lines)) < 190
 
 
 def _forgets_everything(_self: Store, _batch: Any, _now_s: float) -> Taken:

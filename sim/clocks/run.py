@@ -12,11 +12,9 @@ exit codes: 0 every rule held; 1 one was broken; 2 wrong use.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Final
 
 from sim import long_run
@@ -36,11 +34,13 @@ def main(argv: list[str]) -> int:
         description=str(__doc__).replace("`", ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--histories", type=int, default=2000, help="play up to this one (default: %(default)s)")
-    parser.add_argument("--first", type=int, default=0, help="from this one on (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
-    parser.add_argument("--totals", type=Path, help="a file with what was played: goes on from there, and adds up")
-    parser.add_argument("--replay", type=int, metavar="NUMBER", help="play this one, and tell its shortest story")
+    parser.add_argument(
+        "--histories", type=long_run.positive, default=2000, help="play up to this one (default: %(default)s)"
+    )
+    long_run.add_arguments(parser)
+    parser.add_argument(
+        "--replay", type=long_run.natural, metavar="NUMBER", help="play this one, and tell its shortest story"
+    )
     args = parser.parse_args(argv)
     return _many(args) if args.replay is None else _replay(args.replay)
 
@@ -48,6 +48,8 @@ def main(argv: list[str]) -> int:
 def _many(args: argparse.Namespace) -> int:
     totals = long_run.Totals.load(args.totals)
     first = max(args.first, totals.next_seed)
+    totals.look_again(lambda number: live(drawn(number)).broken)
+    totals.save(args.totals)
     began_s = time.monotonic()
     for numbers, (counts, broken, took_s) in long_run.played(_chunk, first, args.histories, CHUNK, args.jobs):
         totals.counts.update(counts, histories=len(numbers))

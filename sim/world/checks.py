@@ -7,7 +7,7 @@ accepted ends; every trip reaches the commune once there is contact for ten minu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
@@ -52,6 +52,7 @@ LATE_S: Final = 16.0
 """A report says what was true so long ago at most (``sim.world.car``)."""
 CLOCKS_S: Final = 90.0
 """Across a power cut a bill is as exact as the clocks at both ends: a time proof may have been under way so long."""
+LINE_MAX: Final = 150
 BILLED_S: Final = 20.0
 """Of a bill, what a late report and the edges of seconds may add."""
 
@@ -343,5 +344,13 @@ class Checks:
 
 
 def _shown(record: Recordable) -> str:
-    text = repr(record)
-    return text if len(text) < 150 else text[:147] + "..."
+    """Return a record in words: what it is, and what stands in it, short enough for a line."""
+    said = []
+    for each in fields(record):
+        value = getattr(record, each.name)
+        if value in (None, "", (), 0):
+            continue
+        if isinstance(value, bytes):
+            value = value.hex()[:8]
+        said.append(f"{each.name} {value}")
+    return f"{type(record).__name__}: {', '.join(said)}"[:LINE_MAX]

@@ -26,11 +26,15 @@ class Tale:
         """Add a line of now."""
         self.lines.append((now_s(), who, what))
 
-    def shown(self, last: int) -> str:
-        """Return the last lines."""
+    def shown(self, last: int, car: str = "") -> str:
+        """Return the last lines; where a car is named, without what is of another."""
+        lines = [
+            (at_s, who, what)
+            for at_s, who, what in self.lines
+            if not car or car in (who, *what.split()) or not ("ami-" in who or "ami-" in what)
+        ]
         return "\n".join(
-            f"  day {int(at_s // 86_400)} {_clock(at_s)}  {who:<10} {what}"
-            for at_s, who, what in list(self.lines)[-last:]
+            f"  day {int(at_s // 86_400)} {_clock(at_s)}  {who:<7} {what}" for at_s, who, what in lines[-last:]
         )
 
 
