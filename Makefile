@@ -44,7 +44,7 @@ demo-offline: setup ## a week of a car without network, in seconds
 
 broker: setup ## run mosquitto as it is shipped, with certificates; DIR=build/broker PORT=8883 VEHICLE=hede-1 HOST=
 	$(BIN)/python -m sim.local_broker $(or $(DIR),build/broker) --port $(or $(PORT),8883) \
-	  --vehicle $(or $(VEHICLE),hede-1) $(addprefix --host ,$(HOST))
+	  --vehicle "$(or $(VEHICLE),hede-1)" $(addprefix --host ,$(HOST))
 
 test: setup ## every test that needs no root; of further programs strace alone (apt)
 	$(BIN)/pytest -n auto --dist loadfile -m "not system and not hil"

@@ -14,13 +14,30 @@ from sim.processes import die_with, interrupt_once, sweep
 
 INTERRUPTED = 130
 """Exit code of a shell's convention: 128 and SIGINT's number."""
+PLAYED = (
+    "demo",
+    "demo-offline",
+    "replay",
+    "phone",
+    "virtual-reader",
+    "crash-states",
+    "simulate",
+    "clock-histories",
+    "offline",
+    "fuzz",
+)
+"""Commands that read their arguments themselves."""
 
 # Each command imports what it needs: the sweeper must stand before anything else is up.
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command of the simulation; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m sim", description="The virtual car: see amibox demo and replay.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sim",
+        description="The virtual car: see amibox demo and replay.",
+        epilog=f"Besides, each with a --help of its own: {', '.join(PLAYED)}.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     car = commands.add_parser("car", help="the car and its devices")
@@ -43,18 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     broom.set_defaults(run=lambda args: sweep(args.dir))
 
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments and arguments[0] in (
-        "demo",
-        "demo-offline",
-        "replay",
-        "phone",
-        "virtual-reader",
-        "crash-states",
-        "simulate",
-        "clock-histories",
-        "offline",
-        "fuzz",
-    ):
+    if arguments and arguments[0] in PLAYED:
         return _play(arguments[0], arguments[1:])
     args = parser.parse_args(arguments)
     if "parent" in args:

@@ -117,7 +117,13 @@ def begin_anew() -> None:
 
 
 def main(files: list[str]) -> int:
-    """Run what is not dead yet, of these files or of all, and tell; the exit code is mutmut's."""
+    """Run what is not dead yet, of these files or of all, and tell; the exit code is mutmut's, or 2 for wrong words."""
+    if strange := [each for each in files if not Path(each).is_file()]:
+        sys.stderr.write(f"no such file: {' '.join(strange)}\n{__doc__}")
+        return 2
+    if shutil.which("mutmut", path=str(Path(sys.executable).parent)) is None:
+        sys.stderr.write("There is no mutmut here. Use: make mutate (it installs the extra [mutation])\n")
+        return 1
     begin_anew()
     # mutmut, mypy and python are this environment's.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

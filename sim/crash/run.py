@@ -26,6 +26,7 @@ from sim.crash.disk import Survivors
 from sim.crash.record import TRACE, Recording, RecordingFailed, read, record
 from sim.crash.scripts import SCRIPTS, WEAKNESSES
 from sim.crash.search import Plan, Tally, examine, replay
+from sim.long_run import natural, positive
 from sim.processes import die_with
 
 FOLDER: Final = Path("build/crash-states")
@@ -64,9 +65,11 @@ def main(argv: list[str]) -> int:
         description="Power cuts at every write of the store's recorded system calls (docs/reliability.md).",
         epilog=EPILOG,
     )
-    parser.add_argument("--states", type=int, default=100_000, help="distinct states in all (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of what is drawn (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--states", type=positive, default=100_000, help="distinct states in all (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=natural, default=1, help="of what is drawn (default: %(default)s)")
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="recordings and totals (default: %(default)s)")
     parser.add_argument("--script", choices=SCRIPTS, action="append", help="this one only; may be repeated")
     parser.add_argument("--replay", metavar="STATE", help="build and judge one state, as a failure names it")
@@ -75,7 +78,12 @@ def main(argv: list[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         if args.replay:
-            return _replay(args.folder, args.replay, console)
+            try:
+                script, cut, survivors = args.replay.split(":", 2)
+                state = (script, natural(cut), Survivors.parse(survivors))
+            except (ValueError, argparse.ArgumentTypeError):
+                parser.error(f"--replay {args.replay!r}: SCRIPT:CUT:SURVIVORS is wanted, as a failure prints it")
+            return _replay(args.folder, state, console)
         run = _Run(args.folder, args.seed, args.jobs, args.script or list(SCRIPTS), console)
         return run.go(args.states)
     except RecordingFailed as failed:
@@ -233,13 +241,13 @@ def _work(unit: _Unit) -> tuple[_Unit, Tally]:
     return unit, examine(_Work.recordings[unit.script], unit.cuts, unit.plan, seen, _Work.directory)
 
 
-def _replay(folder: Path, text: str, console: Console) -> int:
-    script, cut, survivors = text.split(":", 2)
-    script, _, weakness = script.partition("/")
+def _replay(folder: Path, state: tuple[str, int, Survivors], console: Console) -> int:
+    name, cut, survivors = state
+    script, _, weakness = name.partition("/")
     directory = folder / "replayed"
     directory.mkdir(parents=True, exist_ok=True)
     recording = recording_of(folder, script, weakness or "none")
-    lines, wrong = replay(recording, int(cut), Survivors.parse(survivors), directory)
+    lines, wrong = replay(recording, cut, survivors, directory)
     for line in lines:
         console.print(line, markup=False)
     console.print(f"LOST: {wrong}" if wrong else "nothing is lost", markup=False)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from sim.fuzz.door import Door, Harness, opened, worst_s
 from sim.fuzz.doors import ALL
+from sim.long_run import positive
 
 FOLDER: Final = Path("build/fuzz")
 TOTALS: Final = "totals.json"
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         epilog=EPILOG,
     )
     parser.add_argument("door", choices=[*ALL, OPENAPI, "all"], help="which door")
-    parser.add_argument("--seconds", type=int, default=60, help="for each door (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive, default=60, help="for each door (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="corpora and totals (default: %(default)s)")
     parser.add_argument("--replay", metavar="INPUT", help="one input, a file or hexadecimal: what comes of it")
     args = parser.parse_args(argv)
@@ -47,7 +48,12 @@ def main(argv: list[str]) -> int:
     if args.replay:
         if args.door not in ALL:
             parser.error("--replay wants a door of its own")
-        return _replay(ALL[args.door], args.replay)
+        file = Path(args.replay)
+        try:
+            data = file.read_bytes() if file.exists() else bytes.fromhex(args.replay)
+        except (ValueError, OSError):
+            parser.error(f"--replay {args.replay!r}: there is no such file, and it is no hexadecimal")
+        return _replay(ALL[args.door], data)
     missing = [name for name in ("atheris", "schemathesis") if importlib.util.find_spec(name) is None]
     if missing:
         sys.stderr.write(f"fuzz: {' and '.join(missing)} missing. Use: make fuzz (it installs the extra [fuzz])\n")
@@ -172,10 +178,8 @@ def _added(
     return kept
 
 
-def _replay(door: Door, what: str) -> int:
+def _replay(door: Door, data: bytes) -> int:
     """Feed one input; say what came of it."""
-    file = Path(what)
-    data = file.read_bytes() if file.exists() else bytes.fromhex(what)
     try:
         with opened(door) as harness:
             took_s = worst_s(harness, data, door.worst_s)
