@@ -208,6 +208,17 @@ def test_nothing_changes_before_the_signed_key_set_is_adopted(tmp_path: Path) ->
     assert made.version > after.key_set.version
 
 
+def test_two_who_propose_in_one_second_do_not_mix_their_keys(tmp_path: Path) -> None:
+    make_cloud(tmp_path)
+    key_rotation.propose(tmp_path, NOW_S, stolen=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "keys").glob("*.pem")}
+    (tmp_path / "key_set.proposal").unlink()
+    with pytest.raises(AuthorityError, match="somebody else proposes"):
+        key_rotation.propose(tmp_path, NOW_S, stolen=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "keys").glob("*.pem")} == before
+    key_rotation.propose(tmp_path, NOW_S + 1, stolen=False)
+
+
 def strange(folder: Path, _signed: bytes) -> bytes:
     return key_rotation.sign((folder / "key_set.proposal").read_bytes(), d.Signer.generate())[1]
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from cloud_sync.documents import (
     AgreementKey,
-    AuthorityKey,
     DocumentType,
     KeySet,
     Signer,
@@ -43,16 +42,19 @@ def propose(folder: Path, now_s: int, *, stolen: bool) -> KeySet:
     offline = [key for key in authority.key_set.keys if not any(key.types & set(types) for types in ROLES.values())]
     # Seconds as a version, as the first one: above what any box holds even if this folder was once lost.
     version = max(authority.key_set.version + 1, now_s)
-    entries: list[AuthorityKey] = []
-    for role, types in ROLES.items():
-        signer = Signer.generate()
-        write(paths.keys / f"{role}-{version}.pem", signer.to_pem(), _OWN, replace=True)
-        entries.append(signer.may_sign(*types))
+    signers = {role: Signer.generate() for role in ROLES}
     sealing = AgreementKey.generate()
-    write(paths.keys / f"sealing-{version}.pem", sealing.to_pem(), _OWN, replace=True)
+    entries = [signers[role].may_sign(*types) for role, types in ROLES.items()]
     kept = () if stolen else tuple(key for key in old if key is not None)
     made = KeySet(version, (*entries, *kept, *offline), sealing.public)
-    write(paths.proposal, propose_key_set(made), _OPEN)
+    try:
+        for name, key in (*signers.items(), ("sealing", sealing)):
+            write(paths.keys / f"{name}-{version}.pem", key.to_pem(), _OWN)
+        write(paths.proposal, propose_key_set(made), _OPEN)
+    except FileExistsError as error:
+        raise AuthorityError(
+            f"somebody else proposes at this moment ({error.filename2}). Look at it, or try again."
+        ) from error
     return made
 
 
