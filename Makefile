@@ -79,8 +79,8 @@ test-system: setup .venv/.desk ## the tests that need mosquitto, dbus-daemon, st
 crash-states: setup ## power cuts at every write of the store, a long run that adds up; STATES=100000 SEED=1
 	$(BIN)/python -m sim crash-states --states $(or $(STATES),100000) --seed $(or $(SEED),1)
 
-simulate: setup ## whole towns on virtual time, with faults; SEEDS=20000 goes on from the last run and adds up
-	$(BIN)/python -m sim simulate --seeds $(or $(SEEDS),200) --totals build/simulate/totals.json
+simulate: setup ## whole towns on virtual time, with faults; SEEDS=20000 goes on and adds up; SHORT=1 one car, hours
+	$(BIN)/python -m sim simulate --seeds $(or $(SEEDS),200) $(if $(SHORT),--short) --totals build/simulate/$(if $(SHORT),short,totals).json
 
 offline: setup ## a month without network, 100,000 events on the disk, then drained (minutes); DAYS=30 EVENTS=100000
 	$(BIN)/python -m sim offline --days $(or $(DAYS),30) --events $(or $(EVENTS),100000)

@@ -2,6 +2,7 @@
 
     python -m sim simulate --seeds 200                     seeds 0 to 199
     python -m sim simulate --seeds 20000 --jobs 2          resumes where the last such run stopped, and adds up
+    python -m sim simulate --seeds 20000 --short           one car, two hours or days each, as make test has them
     python -m sim simulate --replay 311                    one seed once more, with its story
     python -m sim simulate --replay 311 --shrink           the shortest story that still breaks a rule
 
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from sim import long_run
@@ -34,6 +36,7 @@ class Totals(long_run.Totals):
 
     lived_s: float = 0.0
     car_s: float = 0.0
+    short: bool = False
 
     @property
     def rate(self) -> float:
@@ -63,30 +66,33 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--replay", type=natural, metavar="SEED", help="play this seed; tell its story if a rule breaks"
     )
-    parser.add_argument("--short", action="store_true", help="with --replay: one car, two hours, as make test plays it")
+    parser.add_argument("--short", action="store_true", help="one car, two hours or days, as make test plays them")
     parser.add_argument("--shrink", action="store_true", help="with --replay: look for the shortest story (minutes)")
     args = parser.parse_args(argv)
     if args.replay is not None:
-        plan = drawn(args.replay)
-        return _replay(short(plan) if args.short else plan, shrink=args.shrink)
-    if args.shrink or args.short:
-        parser.error("--shrink and --short go with --replay SEED")
+        return _replay(_plan(args.replay, shortened=args.short), shrink=args.shrink)
+    if args.shrink:
+        parser.error("--shrink goes with --replay SEED")
     return _many(args)
 
 
 def _many(args: argparse.Namespace) -> int:
     totals = Totals.load(args.totals)
+    if totals.short != args.short and totals.next_seed:
+        raise SystemExit(f"{args.totals} has {'short' if totals.short else 'whole'} worlds. Name another file.")
+    totals.short = args.short
+    play = partial(_chunk, shortened=args.short)
     first = max(args.first, totals.next_seed)
     if first >= args.seeds:
         sys.stdout.write(f"Seeds below {first:,} were played before: nothing to do up to {args.seeds:,}.\n")
-    totals.look_again(lambda seed: live(drawn(seed)).broken)
+    totals.look_again(lambda seed: live(_plan(seed, shortened=args.short)).broken)
     totals.save(args.totals)
     began_s = time.monotonic()
-    for seeds, outcomes in long_run.played(_chunk, first, args.seeds, CHUNK, args.jobs):
+    for seeds, outcomes in long_run.played(play, first, args.seeds, CHUNK, args.jobs):
         for outcome, took_s in outcomes:
             totals.add(outcome, took_s)
             if outcome.broken:
-                _tell_broken(outcome)
+                _tell_broken(outcome, " --short" if args.short else "")
         totals.next_seed = seeds.stop
         totals.save(args.totals)
         told = f"{len(totals.broken)} broken, {totals.rate:,.0f} x real time"
@@ -95,11 +101,15 @@ def _many(args: argparse.Namespace) -> int:
     return 1 if totals.broken else 0
 
 
-def _chunk(seeds: range) -> list[tuple[Outcome, float]]:
+def _plan(seed: int, *, shortened: bool) -> Plan:
+    return short(drawn(seed)) if shortened else drawn(seed)
+
+
+def _chunk(seeds: range, *, shortened: bool) -> list[tuple[Outcome, float]]:
     found = []
     for seed in seeds:
         began_s = time.process_time()
-        outcome = live(drawn(seed))
+        outcome = live(_plan(seed, shortened=shortened))
         found.append((outcome, time.process_time() - began_s))
     return found
 
@@ -114,10 +124,9 @@ def summary(totals: Totals, took_s: float) -> str:
     )
 
 
-def _tell_broken(outcome: Outcome) -> None:
-    sys.stdout.write(
-        f"\nBROKEN {outcome.broken}\n  replay: python -m sim simulate --replay {outcome.plan.seed}   (--shrink)\n"
-    )
+def _tell_broken(outcome: Outcome, word: str) -> None:
+    again = f"python -m sim simulate --replay {outcome.plan.seed}{word}   (--shrink)"
+    sys.stdout.write(f"\nBROKEN {outcome.broken}\n  replay: {again}\n")
     sys.stdout.flush()
 
 

@@ -180,8 +180,7 @@ def test_a_seed_that_is_mended_is_no_longer_broken_and_the_summary_says_so(
         (["--seeds", "-5"], "from 1 up|from 0 up"),
         (["--first", "x"], "from 0 up"),
         (["--replay", "-1"], "from 0 up|expected one argument"),
-        (["--shrink"], "go with --replay"),
-        (["--short"], "go with --replay"),
+        (["--shrink"], "goes with --replay"),
     ],
 )
 def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str], words: list[str], why: str) -> None:
@@ -189,6 +188,14 @@ def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str], words: list
         simulate.main(words)
     assert refused.value.code == 2
     assert re.search(why, capsys.readouterr().err)
+
+
+def test_short_worlds_have_totals_of_their_own(tmp_path: Any) -> None:
+    totals = tmp_path / "totals.json"
+    assert simulate.main(["--seeds", "2", "--short", "--jobs", "1", "--totals", str(totals)]) == 0
+    assert json.loads(totals.read_text())["lived_s"] == sum(live(small(seed)).lived_s for seed in range(2))
+    with pytest.raises(SystemExit, match=r"totals\.json has short worlds"):
+        simulate.main(["--seeds", "3", "--totals", str(totals)])
 
 
 def test_totals_that_are_none_are_named(tmp_path: Any) -> None:
