@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from cloud_sync.provisioning import MAX_BYTES, Provisioning, load_provisioning, write_provisioning
+from cloud_sync.documents import cbor
+from cloud_sync.provisioning import (
+    MAX_BYTES,
+    Provisioning,
+    Technician,
+    load_provisioning,
+    pin_digest,
+    write_provisioning,
+)
 from tests.document_rig import BOX, BOX_V, CAR, ROOTS
 
-GIVEN = Provisioning(CAR, BOX_V, BOX, ROOTS, bytes(range(32)), b"key set", 3, 7)
+GARAGE = Technician("garage-1", bytes(16), pin_digest("493 027", bytes(16)))
+GIVEN = Provisioning(CAR, BOX_V, BOX, ROOTS, bytes(range(32)), b"key set", 3, 7, (GARAGE,))
 
 
 @pytest.fixture
@@ -26,6 +35,7 @@ def test_what_is_written_reads_back(file: Path) -> None:
     assert (read.key_set_floor, read.list_floor) == (3, 7)
     assert read.agreement.to_bytes() == BOX_V.to_bytes()
     assert read.signing.to_bytes() == BOX.to_bytes()
+    assert read.technicians == (GARAGE,)
 
 
 def test_only_its_owner_reads_it_and_nothing_is_overwritten(file: Path) -> None:
@@ -59,3 +69,21 @@ def test_a_damaged_file_is_refused_and_says_nothing_of_its_keys(file: Path) -> N
 def test_no_secret_shows_in_a_representation() -> None:
     assert GIVEN.card_key.hex() not in repr(GIVEN)
     assert repr(GIVEN.card_key) not in repr(GIVEN)
+    assert repr(GARAGE.digest) not in repr(GIVEN)
+
+
+def test_a_file_from_before_there_were_technicians_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "older.cbor"
+    write_provisioning(file, GIVEN)
+    older = cbor.loads(file.read_bytes(), MAX_BYTES)
+    del older[8]
+    file.write_bytes(cbor.dumps(older))
+    assert load_provisioning(file).technicians == ()
+
+
+@pytest.mark.parametrize("wrong", [[], ["garage-1", bytes(16)], ["Garage 1", bytes(16), bytes(32)]])
+def test_a_technician_of_the_wrong_shape_is_refused(file: Path, wrong: list[object]) -> None:
+    fields = cbor.loads(file.read_bytes(), MAX_BYTES)
+    file.write_bytes(cbor.dumps({**fields, 8: [wrong]}))
+    with pytest.raises(ValueError, match="no provisioning file"):
+        load_provisioning(file)
