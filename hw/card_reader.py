@@ -7,6 +7,7 @@ where the town hall asked for it (a capture).
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from hw.desfire import NotProven, prove
 from hw.pn532 import Pn532, Transport
 from hw.taps import KEY_BYTES_MIN, CardGone, Tap, TapFilter, Target, card_ref
 from hw.worker import AdapterError, Life
+from onboard.core.commands import Loads, ReaderPace
 from onboard.core.events import AccessRequested, CardCredential, CardsRefused, FaultReported, Intent
 from onboard.core.grants import Assurance
 
@@ -29,6 +31,10 @@ READ_TIMEOUT_S: Final = 0.05
 WRITE_TIMEOUT_S: Final = 0.5
 PING_S: Final = 10.0
 """With no card for this long the chip is asked who it is."""
+SLOW_S: Final = 1.0
+"""Between two looks of a reader that saves: a card is held that long, and still three misses in a row mean gone."""
+SLEEP_S: Final = 1.0
+"""How often a reader that is off looks whether it is wanted again."""
 STEADY_S: Final = 2.0
 """A fault is over when the reader has worked for this long; a flapping one is told once."""
 BACK_OFF_S: Final = (1.0, 10.0)
@@ -102,6 +108,10 @@ class CardLink(Protocol):
         """Let the cards go until the next poll."""
         ...
 
+    def sleep(self) -> None:
+        """Have the reader draw as little as it can until ``open``."""
+        ...
+
 
 def serial_port(settings: CardReaderSettings) -> Transport:
     """Open the serial port, for this process alone. Raises OSError (pyserial's SerialException is one)."""
@@ -137,7 +147,7 @@ class CardReader:
     ``counts``: ``taps``, ``refused_<reason>``, ``locked_out`` and ``rate_bound`` of the filter; the chip's
     ``missing_acks``, ``missing_replies``, ``damaged_frames``, ``garbage_bytes``, ``stale_frames``,
     ``unexpected_replies``, ``refused_commands``, ``port_errors``, ``close_failed``; ``failures``, ``mended_<cure>``,
-    ``pings``, and ``proven``, ``not_proven``, ``left_early`` and ``too_slow`` cards of the worker.
+    ``pings``, ``sleeps``, and ``proven``, ``not_proven``, ``left_early`` and ``too_slow`` cards of the worker.
     """
 
     name: str = "card_reader"
@@ -161,6 +171,11 @@ class CardReader:
         self._book = book
         self.counts = self._link.counts
         self._taps = TapFilter(self.counts)
+        self._pace = ReaderPace.FULL
+
+    def set_loads(self, loads: Loads) -> None:
+        """Look for cards so often from now on. From any thread; returns at once."""
+        self._pace = loads.reader
 
     def run(self, life: Life) -> None:
         """Poll until stopped. Mends the reader itself and never raises ``AdapterError``."""
@@ -170,6 +185,10 @@ class CardReader:
             while not life.stop.is_set():
                 life.beat()
                 began_s = self._clock.boot_s()
+                if self._pace is ReaderPace.OFF:
+                    self._sleep(life)
+                    health = _Health(self._ladder(), len(self._link.cures))
+                    continue
                 try:
                     health.mend()
                     if self._look(life):
@@ -189,10 +208,19 @@ class CardReader:
                     self.counts[f"mended_{mended}"] += 1
                 if health.over(began_s):
                     life.emit(FaultReported(self.name, active=False))
-                interval_s = self._settings.poll_interval_s
+                interval_s = SLOW_S if self._pace is ReaderPace.SLOW else self._settings.poll_interval_s
                 _wait(life, max(interval_s / 2, interval_s - (self._clock.boot_s() - began_s)))
         finally:
             self._link.close()
+
+    def _sleep(self, life: Life) -> None:
+        """Have the reader sleep until it is wanted again, or the worker is stopped."""
+        self.counts["sleeps"] += 1
+        with contextlib.suppress(AdapterError):  # out of order or not yet open: then it draws what it draws
+            self._link.sleep()
+        self._link.close()
+        while self._pace is ReaderPace.OFF and not life.stop.is_set():
+            _wait(life, SLEEP_S)
 
     def _look(self, life: Life) -> bool:
         """Poll once and tell what is new. Returns whether any card is there."""

@@ -10,6 +10,7 @@ import math
 import termios
 from collections import Counter
 from dataclasses import dataclass
+from threading import Event as Flag
 from typing import Final
 
 import serial
@@ -18,6 +19,7 @@ from hw.clock_sources import Clock
 from hw.nmea import Fix, NmeaStream, Receiver
 from hw.worker import Life
 from onboard.core.clock import HORIZON_S, Anchor, ClockQuality
+from onboard.core.commands import Loads
 from onboard.core.events import Event, FaultReported, Position, PositionReported, TimeHeard
 from onboard.core.trip import great_circle_m
 
@@ -42,6 +44,8 @@ SILENT_S: Final = 10.0
 READ_TIMEOUT_S: Final = 0.3
 """A line quiet for this long ends an epoch: sentences of one burst follow each other within milliseconds."""
 READ_MAX: Final = 4096
+WAKE_S: Final = 0.5
+"""How often a sleeping receiver's worker looks round."""
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 10.0
 
@@ -149,11 +153,30 @@ class GpsSettings:
 
     port: str
     baud_rate: int = 9600
+    sleeps: bool = True
+    """Asked to sleep by UBX-RXM-PMREQ. False: a switch in its supply does it."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a speed that no port has."""
         if self.baud_rate <= 0:
             raise ValueError(f"gps.baud_rate must be a speed above 0, such as 9600, not {self.baud_rate}")
+
+
+def ubx(kind: int, number: int, payload: bytes) -> bytes:
+    """Return one UBX message (u-blox interface description, UBX frame structure)."""
+    body = bytes((kind, number)) + len(payload).to_bytes(2, "little") + payload
+    first = second = 0
+    for byte in body:
+        first = (first + byte) & 0xFF
+        second = (second + first) & 0xFF
+    return b"\xb5\x62" + body + bytes((first, second))
+
+
+BACKUP: Final = ubx(0x02, 0x41, bytes(8) + (0x02).to_bytes(4, "little") + (0x08).to_bytes(4, "little"))
+"""UBX-RXM-PMREQ, version 0 of 16 bytes: backup without an end, woken by the receiver's UART. Not forced: over USB it
+would never wake. Receivers of other makes pass over it, and go on."""
+WAKE: Final = b"\xff" * 8
+"""Any edge on its line wakes it; what it hears meanwhile is lost."""
 
 
 class Health:
@@ -198,6 +221,10 @@ class Health:
         remedy = "check that the receiver is plugged in and that this user may open it (group dialout)"
         return self._tell("lost", f"lost: {error}: {remedy}; it is tried again by itself")
 
+    def asleep(self) -> None:
+        """It is not listened to: awake again, it has its full time to speak."""
+        self._begin(None)
+
     def _begin(self, now_s: float | None) -> None:
         self._since_s, self._bytes, self._sentences = now_s, 0, 0
 
@@ -212,7 +239,7 @@ class Gps:
     """The worker (``hw.worker.Worker``). Opens the port again by itself, so ``run`` only returns when stopped.
 
     ``counts`` holds refused sentences and fixes by reason (``NmeaStream``, ``Gate``), ``fixes`` that were believed, and
-    ``port_lost``.
+    ``port_lost``, ``sleeps``.
     """
 
     name = "gps"
@@ -222,17 +249,32 @@ class Gps:
         self._settings = settings
         self._clock = clock
         self._gate = Gate(build_s, self.counts)
+        self._awake = Flag()
+        self._awake.set()
+
+    def set_loads(self, loads: Loads) -> None:
+        """Have the receiver sleep, or wake. From any thread; returns at once."""
+        if loads.gnss:
+            self._awake.set()
+        else:
+            self._awake.clear()
 
     def run(self, life: Life) -> None:
         """Serve the receiver until stopped. Emits positions, times, and its own faults."""
         health = Health(self._settings)
         wait_s = RETRY_FIRST_S
         while not life.stop.is_set():
+            if not self._awake.is_set():
+                # Its port is closed: what it says is not read, and silence is no fault.
+                life.beat()
+                self._awake.wait(WAKE_S)
+                continue
             try:
                 with serial.Serial(
                     self._settings.port, self._settings.baud_rate, timeout=READ_TIMEOUT_S, exclusive=True
                 ) as port:
                     wait_s = RETRY_FIRST_S
+                    port.write(WAKE)
                     self._listen(port, health, life)
             # ValueError: a speed the driver does not know. termios.error: something that is no serial port.
             except (OSError, ValueError, termios.error) as error:
@@ -242,10 +284,13 @@ class Gps:
                 wait_s = min(RETRY_MAX_S, wait_s * 2)
 
     def _listen(self, port: serial.Serial, health: Health, life: Life) -> None:
-        """Read until stopped; raise OSError when the port is gone."""
+        """Read until stopped or to sleep; raise OSError when the port is gone."""
         stream = NmeaStream(self.counts)
         receiver = Receiver()
         while not life.stop.is_set():
+            if not self._awake.is_set():
+                self._sleep(port, health)
+                return
             life.beat()
             data = port.read(1)
             if data:
@@ -261,6 +306,13 @@ class Gps:
                     life.emit(event)
             accepted = stream.accepted.total() - before
             self._emit(life, health.heard(len(data), accepted, _usable(stream) - usable_before, now_s))
+
+    def _sleep(self, port: serial.Serial, health: Health) -> None:
+        self.counts["sleeps"] += 1
+        health.asleep()
+        if self._settings.sleeps:
+            port.write(BACKUP)
+            port.flush()
 
     @staticmethod
     def _emit(life: Life, fault: FaultReported | None) -> None:

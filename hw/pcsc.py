@@ -116,6 +116,9 @@ class Pcsc:
         self._opened()
         self._drop_card()
 
+    def sleep(self) -> None:
+        """Do nothing: such a reader is pcscd's, which lets it rest once nobody has it open."""
+
     def _drop_card(self) -> None:
         if self._card is not None:
             # Without a reset: one of a card that is gone leaves pcscd blind for the next. A proof selects its

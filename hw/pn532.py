@@ -34,11 +34,14 @@ DATA_BYTES_MAX: Final = 265
 GET_FIRMWARE_VERSION: Final = 0x02
 SAM_CONFIGURATION: Final = 0x14
 RF_CONFIGURATION: Final = 0x32
+POWER_DOWN: Final = 0x16
 IN_LIST_PASSIVE_TARGET: Final = 0x4A
 IN_DATA_EXCHANGE: Final = 0x40
 
 NORMAL_MODE: Final = bytes((0x01, 0x14, 0x00))
 """SAMConfiguration: no SAM chip, 1 s virtual-card time-out (unused), no interrupt line."""
+WOKEN_BY_HSU: Final = bytes((0x10,))
+"""PowerDown: the serial line wakes it (UM0701-02 section 7.2.11)."""
 FIELD_OFF: Final = bytes((0x01, 0x00))
 RETRIES: Final = bytes((0x05, 0xFF, 0x01, 0x02))
 """RFConfiguration item 5: MxRtyPassiveActivation = 2, so that a look for cards ends by itself (default: never)."""
@@ -307,6 +310,10 @@ class Pn532:
     def rest(self) -> None:
         """Switch the field off until the next poll, which switches it on by itself."""
         self._command(RF_CONFIGURATION, FIELD_OFF)
+
+    def sleep(self) -> None:
+        """Power the chip down; ``open`` wakes it."""
+        self._command(POWER_DOWN, WOKEN_BY_HSU)
 
     def _command(
         self, code: int, parameters: bytes = b"", preamble: bytes = b"", within_s: float = REPLY_WITHIN_S

@@ -6,6 +6,7 @@ In order: read the configuration, learn who this box is, build the devices, put 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import signal
@@ -21,7 +22,7 @@ import gpiozero
 from cloud_sync.documents import radio_name
 from cloud_sync.provisioning import Provisioning, load_provisioning
 from cloud_sync.uplink import UplinkSettings
-from hw import desk, inspect_can, inspect_nmea
+from hw import desk, inspect_can, inspect_nmea, supply
 from hw.ble_server import BleServer, BleSettings
 from hw.can_bus import CanBus, CanSettings
 from hw.can_signals import CarModel
@@ -35,7 +36,8 @@ from hw.interlock import Interlock, InterlockSettings
 from hw.worker import AdapterError
 from onboard import cli
 from onboard.box import Box, CardKeys, Devices, NoDoor, Setting
-from onboard.config import Config, ConfigError, check_devices, load_config
+from onboard.config import Config, ConfigError, SupplyConfig, check_devices, load_config
+from onboard.core.commands import Loads
 from onboard.mail import Identity
 from onboard.notify import Notifier
 from onboard.phones import Phones
@@ -45,6 +47,8 @@ log = logging.getLogger("amibox")
 
 BUILD_S: Final = 1_795_305_600.0
 """Date of this release, 2026-11-22 00:00 UTC: no wall time below it is believed."""
+OFF_WITHIN_S: Final = 8.0
+"""A machine that was asked to switch itself off ends this process by then (its unit: TimeoutStopSec is 10 s)."""
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -60,11 +64,21 @@ def build_devices(
     model = CarModel.load(config.car.model)
     interlock = Interlock(InterlockSettings(moving_mps=config.policy.interlock_mps))
     workers: list[Any] = []
+    loads: list[Callable[[Loads], None]] = []
     if config.can is not None:
         can = config.can
         workers.append(CanBus(CanSettings(can.interface, can.channel, can.bitrate), model, clock))
     if config.gps is not None:
-        workers.append(Gps(GpsSettings(str(config.gps.port), config.gps.baud_rate), clock, floor_s))
+        gps = Gps(GpsSettings(str(config.gps.port), config.gps.baud_rate, config.gps.power_pin is None), clock, floor_s)
+        workers.append(gps)
+        loads.append(gps.set_loads)
+        if config.gps.power_pin is not None:
+            receiver = supply.Switch(config.gps.power_pin, pins)
+            loads.append(lambda wanted: receiver.set(on=wanted.gnss))
+    if config.modem is not None:
+        loads.append(supply.modem_switch(config.modem.power_pin, pins))
+    if config.supply is not None:
+        workers.append(supply.Supply(supply_settings(config.supply), clock, supply_input(config.supply, pins)))
     door: Door | NoDoor = NoDoor()
     if config.door is not None and pins is not None:
         door = Door(door_settings(config), clock, interlock, pins)
@@ -77,7 +91,9 @@ def build_devices(
 
         def card_reader(keys: CardKeys, capturing: Callable[[], bool]) -> Any:
             book = Book(keys, capturing, door.notice)
-            return CardReader(reader, clock, given.card_key, resets, link_of(reader), book)
+            made = CardReader(reader, clock, given.card_key, resets, link_of(reader), book)
+            loads.append(made.set_loads)
+            return made
 
     radio = None
     if config.bluetooth is not None:
@@ -87,7 +103,21 @@ def build_devices(
             return BleServer(settings, phones, lambda: interlock.moving(clock.boot_s()))
 
     policy = replace(config.policy, odometer_speed_mps=model.odometer_speed_mps)
-    return replace(config, policy=policy), Devices(door, tuple(workers), (interlock.note,), radio, card_reader)
+    may_end = config.supply is not None and config.supply.power_off
+    ask_off = supply.ask_off(config.box.socket.with_name(supply.OFF_FILE)) if may_end else None
+    devices = Devices(door, tuple(workers), (interlock.note,), radio, card_reader, loads, ask_off)
+    return replace(config, policy=policy), devices
+
+
+def supply_settings(config: SupplyConfig) -> supply.SupplySettings:
+    """Return the battery's wiring as its adapter wants it."""
+    return supply.SupplySettings(config.kind, config.chip, config.channel, config.divider, config.every_s)
+
+
+def supply_input(config: SupplyConfig, pins: gpiozero.Factory | None) -> Callable[[], float]:
+    """Return what reads the volts that the battery shows at its ADC or monitor."""
+    settings = supply_settings(config)
+    return supply.hwmon(settings) if config.kind == "hwmon" else supply.mcp3008(settings, pins)
 
 
 def door_settings(config: Config) -> DoorSettings:
@@ -151,13 +181,24 @@ async def serve(
     )
     box = Box(setting)
     loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def stop() -> None:
+        ended.set()
+        box.stop()
+
     try:
         await box.open(devices)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, box.stop)
+            loop.add_signal_handler(number, stop)
         await box.run(notifier)
     finally:
         await box.close()
+    if box.switches.ask_off_s is not None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), OFF_WITHIN_S)
+            return
+        raise OSError("the machine was asked to switch itself off, and runs on: is amibox-power-off.path enabled?")
 
 
 def run(config_file: Path) -> int:

@@ -22,7 +22,7 @@ from onboard.config import Config
 from onboard.console import Console
 from onboard.core import capture, known
 from onboard.core.access import list_version
-from onboard.core.commands import Actuate, Pattern
+from onboard.core.commands import Actuate, Loads, Pattern
 from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
 from onboard.handshake import Handshake
@@ -32,6 +32,7 @@ from onboard.phones import Phones
 from onboard.reactor import Clock, Door, Reactor, Worker, Workers
 from onboard.report import report
 from onboard.store_thread import StoreThread
+from onboard.switches import Switches
 
 log = logging.getLogger("amibox")
 
@@ -77,6 +78,10 @@ class Devices:
     observers: tuple[Callable[[Event], None], ...] = ()
     radio: Callable[[Phones], Worker] | None = None
     card_reader: Callable[[CardKeys, Callable[[], bool]], Worker] | None = None
+    loads: Sequence[Callable[[Loads], None]] = ()
+    """Called with what is to be on, each time that changes. What is built later may still be added."""
+    ask_off: Callable[[float], None] | None = None
+    """Asks for the machine's end, and its waking after so many seconds; None where nobody can be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,8 @@ class Box:
         handshake = Handshake(setting.identity.vehicle, setting.identity.agreement, setting.boot_epoch)
         self.phones = Phones(handshake, self.mail, setting.clock, lambda: self.reactor.state, self._post)
         self.reactor.on_reply = self.phones.replied
+        self.switches = Switches(devices.loads, devices.ask_off, self.stop, self._post)
+        self.reactor.on_power = self.switches.perform
         workers: list[Any] = list(devices.workers)
         if devices.card_reader is not None:
             workers.append(
@@ -212,6 +219,8 @@ class Box:
         if self._console is not None:
             await self._console.stop()
         await self.store.close()
+        if self._workers is not None:
+            self.switches.ended()
 
     def _post(self, event: Event) -> None:
         self.reactor.post(event)

@@ -14,6 +14,19 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 
 from msgspec import Meta
 
+from onboard.config_policy import check_policy, policy_keys
+from onboard.config_power import (
+    SPI_PINS,
+    Baud,
+    File,
+    ModemConfig,
+    Pin,
+    Port,
+    SupplyConfig,
+    Switch,
+    Text,
+    check_supply,
+)
 from onboard.config_reader import ConfigError, Problem, Reader, find_line, read_text
 from onboard.core.policy import Policy, Station
 
@@ -28,8 +41,10 @@ __all__ = [
     "ConfigError",
     "DoorConfig",
     "GpsConfig",
+    "ModemConfig",
     "Problem",
     "StationConfig",
+    "SupplyConfig",
     "UplinkConfig",
     "check_devices",
     "load_config",
@@ -42,17 +57,6 @@ MODELS: Final = Path(__file__).parent.parent / "hw" / "models"
 """Where the cars are. Only the names count here: what is in the folders is the devices' room."""
 PCSC: Final = "pcsc"
 """As ``hw.card_link`` has it."""
-BCM_PIN_MAX: Final = 27
-"""GPIO 0 to 27 are on the 40-pin header of every Raspberry Pi since 2014."""
-
-Text = Annotated[str, Meta(min_length=1, max_length=200, description="a text in quotation marks")]
-File = Annotated[Path, Meta(description='a path in quotation marks, such as "/etc/amibox/ca.pem"')]
-Port = Annotated[Path, Meta(description='a device path in quotation marks, such as "/dev/amibox-gps"')]
-Baud = Annotated[int, Meta(ge=1200, le=4_000_000, description="bits a second, 1200 to 4000000")]
-Pin = Annotated[
-    int, Meta(ge=0, le=BCM_PIN_MAX, description="a GPIO number, 0 to 27 (not the pin's place on the header)")
-]
-Switch = Annotated[bool, Meta(description="true or false")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ class GpsConfig:
 
     port: Port
     baud_rate: Baud = 9600
+    power_pin: Pin | None = None
+    """GPIO of the switch of the receiver's supply, high for on (with a pull-up). None: it is asked to sleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,48 +179,6 @@ class StationConfig:
     radius_m: Annotated[float, Meta(ge=5, le=2000, description="metres, 5 to 2000")] = 40.0
 
 
-NOT_THE_COMMUNES: Final = frozenset({"stations", "odometer_speed_mps"})
-"""Fields of ``Policy`` that ``[policy]`` may not set: ``[[station]]`` and the car's model do."""
-
-UNIT_RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
-    "_mps": (0, 60, "metres a second"),
-    "_pct": (0, 100, "percent"),
-    "_max": (1, 100_000, "a whole number"),
-    "_s": (0, 2_592_000, "seconds"),
-    "_m": (1, 100_000, "metres"),
-    "_v": (6, 16, "volts"),
-    "_c": (-40, 100, "degrees Celsius"),
-}
-"""What a policy's unit allows: lowest, highest, its name. A name's ending is its unit."""
-
-NARROWER: Final[Mapping[str, tuple[float, float]]] = {
-    "supply_hysteresis_v": (0.05, 2),
-    "standstill_mps": (0, 1),
-    "interlock_mps": (0, 1.4),  # no relay moves above walking pace, whatever a file says
-    "door_fresh_s": (0.5, 60),
-    "speed_fresh_s": (0.5, 60),
-    "settle_s": (0.02, 2),
-    "confirm_s": (0.5, 30),
-    "attempts_max": (1, 10),
-    "progress_every_s": (5, 3600),
-    "status_every_s": (5, 86_400),
-    "resend_first_s": (1, 3600),
-    "track_every_s": (5, 3600),
-    "batch_events_max": (1, 500),  # a batch is one message: cloud_sync.wire bounds it
-    "batches_unacknowledged_max": (1, 16),
-}
-"""Policies that could hurt somebody, the card or the network at the ends of their unit's range."""
-
-ORDERED: Final = (
-    ("supply_off_v", "supply_critical_v"),
-    ("supply_critical_v", "supply_saving_v"),
-    ("settle_s", "confirm_s"),
-    ("standstill_mps", "interlock_mps"),
-    ("resend_first_s", "resend_max_s"),
-)
-"""Pairs of policies of which the first is lower than the second."""
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole file. ``policy`` already holds the stations."""
@@ -228,6 +192,8 @@ class Config:
     bluetooth: BluetoothConfig | None
     door: DoorConfig | None
     uplink: UplinkConfig | None
+    supply: SupplyConfig | None
+    modem: ModemConfig | None
     policy: Policy
     stations: tuple[StationConfig, ...]
     lines: Mapping[str, int] = field(repr=False, compare=False)
@@ -243,6 +209,8 @@ SECTIONS: Final[Mapping[str, type]] = {
     "bluetooth": BluetoothConfig,
     "door": DoorConfig,
     "uplink": UplinkConfig,
+    "supply": SupplyConfig,
+    "modem": ModemConfig,
     "policy": Policy,
     "station": StationConfig,
 }
@@ -251,10 +219,7 @@ SECTIONS: Final[Mapping[str, type]] = {
 
 def section_keys(cls: type) -> dict[str, Any]:
     """Return the keys that a section may hold, each with its type and range."""
-    hints = get_type_hints(cls, include_extras=True)
-    if cls is not Policy:
-        return hints
-    return {name: _policy_type(name, hint) for name, hint in hints.items() if name not in NOT_THE_COMMUNES}
+    return policy_keys() if cls is Policy else get_type_hints(cls, include_extras=True)
 
 
 def load_config(file: Path) -> Config:
@@ -276,14 +241,17 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
     bluetooth = reader.section("bluetooth", BluetoothConfig, section_keys(BluetoothConfig))
     door = reader.section("door", DoorConfig, section_keys(DoorConfig))
     uplink = reader.section("uplink", UplinkConfig, section_keys(UplinkConfig))
+    supply = reader.section("supply", SupplyConfig, section_keys(SupplyConfig))
+    modem = reader.section("modem", ModemConfig, section_keys(ModemConfig))
     policy = reader.section("policy", Policy, section_keys(Policy))
     stations = reader.sections("station", StationConfig, section_keys(StationConfig))
     reader.refuse_others(SECTIONS)
     if car is not None and cars and car.model not in cars:
         reader.refuse("car.model", f'no car "{car.model}" in hw/models', f"write one of: {', '.join(cars)}")
-    _check_pins(reader, door, card_reader)
+    _check_pins(reader, {"door": door, "card_reader": card_reader, "gps": gps, "modem": modem, "supply": supply})
+    check_supply(reader, supply)
     _check_uplink(reader, uplink)
-    _check_policy(reader, policy)
+    check_policy(reader, policy)
     if not any(problem.key.startswith("station.") for problem in reader.problems):
         _check_stations(reader, stations)
     if car is None and "car" not in reader.lines:
@@ -293,7 +261,10 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
     places = tuple(Station(each.id, each.latitude, each.longitude, each.radius_m) for each in stations)
     policy = dataclasses.replace(policy or Policy(), stations=places)
     box = box or BoxConfig()
-    return Config(file, box, car, can, gps, card_reader, bluetooth, door, uplink, policy, stations, reader.lines)
+    policy = dataclasses.replace(policy, modem_switch=modem is not None)
+    return Config(
+        file, box, car, can, gps, card_reader, bluetooth, door, uplink, supply, modem, policy, stations, reader.lines
+    )
 
 
 def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> tuple[Problem, ...]:
@@ -333,28 +304,19 @@ def over_pcsc(port: Path) -> bool:
     return port.name.partition(":")[0] == PCSC
 
 
-def _policy_type(name: str, hint: object) -> object:
-    ending = next((ending for ending in UNIT_RANGES if name.endswith(ending)), None)
-    if ending is None:
-        return hint
-    low, high, unit = UNIT_RANGES[ending]
-    low, high = NARROWER.get(name, (low, high))
-    meaning = f"{unit}, {low:.10g} to {high:.10g}"
-    number = Meta(ge=low, le=high, description=meaning)
-    if hint == tuple[float, float]:
-        pair = tuple[Annotated[float, number], Annotated[float, number]]
-        return Annotated[pair, Meta(description=f"[lowest, highest] in {meaning}")]
-    return Annotated[hint, number]
-
-
-def _check_pins(reader: Reader, door: DoorConfig | None, card_reader: CardReaderConfig | None) -> None:
+def _check_pins(reader: Reader, sections: Mapping[str, Any]) -> None:
     taken: dict[int, str] = {}
-    for section, config in (("door", door), ("card_reader", card_reader)):
+    adc = sections["supply"] is not None and sections["supply"].kind == "mcp3008"
+    if adc:
+        taken |= dict.fromkeys(SPI_PINS, "the ADC's: SPI0")
+    if adc and sections["door"] is None and "door" not in reader.lines:
+        reader.refuse("supply.kind", "there are no pins without [door]", 'add [door], or write kind = "hwmon"')
+    for section, config in sections.items():
         for name in (each.name for each in dataclasses.fields(config)) if config is not None else ():
             pin = getattr(config, name)
             if not name.endswith("_pin") or pin is None:
                 continue
-            if door is None and "door" not in reader.lines:
+            if sections["door"] is None and "door" not in reader.lines:
                 reader.refuse(f"{section}.{name}", "there are no pins without [door]", "add [door], or take this out")
             if pin in taken:
                 reader.refuse(f"{section}.{name}", f"GPIO {pin} is already {taken[pin]}", "give each its own pin")
@@ -374,19 +336,6 @@ def _check_uplink(reader: Reader, uplink: UplinkConfig | None) -> None:
     if uplink.username is None and uplink.cert_file is None:
         remedy = "set cert_file and key_file, or username and password_file"
         reader.refuse("uplink", "the box can't say who it is", remedy)
-
-
-def _check_policy(reader: Reader, policy: Policy | None) -> None:
-    if policy is None:
-        return
-    for lower, higher in ORDERED:
-        low, high = getattr(policy, lower), getattr(policy, higher)
-        if low >= high:
-            key = f"policy.{lower}" if f"policy.{lower}" in reader.lines else f"policy.{higher}"
-            reader.refuse(key, f"{lower} {low} is not below {higher} {high}", "set the first lower than the second")
-    coldest, hottest = policy.plug_in_temperature_c
-    if coldest >= hottest:
-        reader.refuse("policy.plug_in_temperature_c", "lowest is not below highest", "write [lowest, highest]")
 
 
 def _check_stations(reader: Reader, stations: tuple[StationConfig, ...]) -> None:

@@ -25,12 +25,13 @@ from onboard.core.commands import (
     Actuate,
     Command,
     Pattern,
+    PowerOff,
     PublishBatch,
     PublishStatus,
     Record,
     ReleaseRecords,
     Reply,
-    SetSupplyLevel,
+    SetLoads,
     Show,
 )
 from onboard.core.events import (
@@ -160,7 +161,7 @@ class Reactor:
         self.state = state
         self.counts: Counter[str] = Counter()
         self.on_reply: Callable[[Reply], None] | None = None
-        self.on_supply: Callable[[SetSupplyLevel], None] | None = None
+        self.on_power: Callable[[SetLoads | PowerOff], None] | None = None
         self.observers: list[Callable[[Event], None]] = []
         """Called with every posted event at once, one call at a time, in the thread that posts: the interlock knows
         that the car drives off while the core still waits for a slow disk."""
@@ -295,9 +296,9 @@ class Reactor:
             case ReleaseRecords(up_to_seq=up_to_seq):
                 # By signed times alone: the machine's clock may stand in 1970, and a sky years ahead.
                 await self._store.release(up_to_seq, access.signed_s(self.state))
-            case SetSupplyLevel():
-                if self.on_supply is not None:
-                    self.on_supply(command)
+            case SetLoads() | PowerOff():
+                if self.on_power is not None:
+                    self.on_power(command)
             case Record():
                 raise machine.RuleBrokenError("a Record that is not the first command")
             case _:

@@ -159,6 +159,9 @@ class SimulatedPn532:
             return self.firmware
         if code == 0x14:
             return b""
+        if code == 0x16:
+            self._awake = False
+            return b"\x00"
         if code == 0x32:
             if parameters[:1] == b"\x05":
                 self._looks_for_ever = parameters[3] == 0xFF

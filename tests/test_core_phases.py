@@ -83,7 +83,7 @@ EVENTS: tuple[Event, ...] = (
     ResendRequested(b"", 1),
     LinkReported(connected=True),
     LinkReported(connected=False),
-    SupplyReported(11.0),
+    SupplyReported(11.0, 0.0),
     FaultReported("gps", active=True, detail="silent"),
     MaintenanceRequested(on=True, by="agent"),
     Started(b"\7" * 8, "test", b"old", "damaged"),

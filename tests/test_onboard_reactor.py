@@ -120,7 +120,7 @@ def test_a_store_that_cannot_finish_ends_the_process_though_the_door_has_moved()
 
 def test_a_step_that_wrote_nothing_has_nothing_to_finish() -> None:
     reactor, world, _ = make()
-    asyncio.run(reactor.handle(SupplyReported(12.6)))
+    asyncio.run(reactor.handle(SupplyReported(12.6, 0.0)))
     assert "settle" not in world.done
 
 
@@ -201,11 +201,11 @@ def test_a_door_that_cannot_be_driven_is_heard_by_the_core() -> None:
 def test_a_full_queue_loses_measurements_first_and_never_a_tap() -> None:
     reactor, _, _ = make()
     for volts in range(QUEUE_MAX):
-        reactor.post(SupplyReported(float(volts)))
+        reactor.post(SupplyReported(float(volts), 0.0))
     reactor.post(card())
     assert len(reactor._queue) == QUEUE_MAX
     assert reactor._queue[-1] == card()
-    assert reactor._queue[0] == SupplyReported(1.0), "the oldest measurement gave way"
+    assert reactor._queue[0] == SupplyReported(1.0, 0.0), "the oldest measurement gave way"
     assert reactor.counts["events_dropped"] == 1
 
 
@@ -270,7 +270,7 @@ def test_a_flood_of_events_leaves_the_loops_other_tasks_their_turn() -> None:
             await asyncio.sleep(0)
 
     for volts in range(QUEUE_MAX):
-        reactor.post(SupplyReported(float(volts)))
+        reactor.post(SupplyReported(float(volts), 0.0))
     asyncio.run(play())
     assert turns >= QUEUE_MAX / TURN_EVENTS
 
@@ -302,7 +302,7 @@ def test_the_loop_serves_events_and_deadlines_until_stopped() -> None:
         await asyncio.sleep(0)
         await until(lambda: "granted" in world.done)
         clock.at_s += 6.0  # nothing settled the pulse: it is repeated when its time is up
-        reactor.post(SupplyReported(12.6))
+        reactor.post(SupplyReported(12.6, 0.0))
         await until(lambda: world.done.count("unlock") == 2)
         reactor.stop()
         await asyncio.wait_for(running, 5)
@@ -339,7 +339,7 @@ class Device:
             raise OSError("unplugged")
         while not life.stop.wait(0.01):
             life.beat()
-            life.emit(SupplyReported(12.0))
+            life.emit(SupplyReported(12.0, 0.0))
 
 
 def test_a_failed_worker_is_told_run_again_and_told_well() -> None:

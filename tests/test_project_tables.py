@@ -135,7 +135,7 @@ TABLES = (
         (
             test_core_power.test_a_step_comes_into_force_when_it_held_and_not_before,
             test_core_power.test_a_voltage_that_dances_about_a_deeper_mark_still_sheds_loads,
-            test_core_power.test_afterwards_it_is,
+            test_core_power.test_afterwards_it_is_and_says_when_to_wake,
         ),
     ),
     Table(core_records, "EXPENDABLE", (what_gives_way_on_a_full_disk,)),

@@ -88,12 +88,36 @@ class ReleaseRecords:
     up_to_seq: int
 
 
+class ReaderPace(StrEnum):
+    """How often the card reader looks for cards: as built, at leisure, or not at all."""
+
+    FULL = "full"
+    SLOW = "slow"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
-class SetSupplyLevel:
-    """Shed or restore loads."""
+class Loads:
+    """What is to draw power. The radio for phones is not among them: it stays on until the box itself is off."""
 
-    level: SupplyLevel
+    reader: ReaderPace = ReaderPace.FULL
+    gnss: bool = True
+    modem: bool = True
 
 
-Command = Record | Actuate | Show | Reply | PublishBatch | PublishStatus | ReleaseRecords | SetSupplyLevel
+@dataclass(frozen=True, slots=True)
+class SetLoads:
+    """Shed or restore loads. A box begins with all of them on."""
+
+    loads: Loads
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff:
+    """Switch the box off, and on again by itself after so long, counted from now."""
+
+    wake_in_s: float
+
+
+Command = Record | Actuate | Show | Reply | PublishBatch | PublishStatus | ReleaseRecords | SetLoads | PowerOff
 """Closed union of everything the core can want."""

@@ -282,9 +282,10 @@ class LinkReported:
 
 @dataclass(frozen=True, slots=True)
 class SupplyReported:
-    """The 12 V battery's voltage."""
+    """The 12 V battery's voltage, as measured: whether it can be one is the core's to judge."""
 
     voltage_v: float
+    sampled_s: float
 
 
 @dataclass(frozen=True, slots=True)

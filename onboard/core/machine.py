@@ -193,6 +193,7 @@ def _start(d: Draft, event: Started) -> None:
     d.sending(acked_seq=d.kept.outbox.acked_seq, sent_seq=d.kept.outbox.acked_seq)
     d.sending(heard_at_s=d.boot_s, waiting_since_s=d.boot_s)
     d.vehicle(bus_since_s=d.boot_s)
+    power.on_started(d)
     if trip is not None and running is not None:
         track_at_s = d.boot_s + d.policy.track_every_s if running.booking.trace else None
         # What was driven since the last save and while the box was off is missing from the speed's integral.
@@ -239,6 +240,7 @@ def _serve_deadlines(d: Draft) -> None:
     if due(d.state.track_at_s):
         rental.flush_track(d)
     power.on_due(d)
+    power.switch_loads(d)
     if d.boot_s - d.state.purged_s >= HOUR_S:
         # Whatever happens next will do: nobody waits for it.
         d.set(purged_s=d.boot_s)

@@ -84,6 +84,29 @@ class Policy:
     supply_off_v: float = 11.5
     supply_hysteresis_v: float = 0.3
     supply_hold_s: float = 60.0
+    supply_plausible_v: tuple[float, float] = (9.0, 16.0)
+    """Outside of it no battery is measured that the box could run from: a broken wire reads 0 V."""
+    supply_fresh_s: float = 60.0
+    """Without a believable measurement for so long nothing is known of the battery."""
+    supply_awake_s: float = 120.0
+    """So long after its start the box does not switch itself off: time for a driver who waits beside it."""
+    supply_check_s: float = 21_600.0
+    """Switched off, the box comes back after so long at the latest, to look at the battery and for bookings."""
+    supply_settle_s: float = 3600.0
+    """So long after its last use a battery shows its own voltage; from then on its fall is reckoned on."""
+
+    # What is switched off while nobody needs it
+    soon_s: float = 900.0
+    """So long before a booking everything is on."""
+    parked_after_s: float = 300.0
+    """So long after its last use a car counts as parked: its receiver is off."""
+    modem_switch: bool = False
+    """There is a switch for the modem: the car's wiring says so."""
+    modem_every_s: float = 900.0
+    modem_look_s: float = 120.0
+    """A parked car's modem is on for so long in every ``modem_every_s``, to send what waits and hear of bookings."""
+    modem_linger_s: float = 3600.0
+    """So long after its last use it stays on, if the car is not locked and charging before."""
 
     # Bounds
     passes_max: int = 64

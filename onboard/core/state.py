@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onboard.core.clock import Anchor, ClockQuality, Instant, Span
-from onboard.core.commands import Action, SupplyLevel
+from onboard.core.commands import Action, Loads, SupplyLevel
 from onboard.core.events import BusState, Charging, DoorReported, Position, Reading, Signal
 from onboard.core.grants import Pass, Reservation, ReservationList
 from onboard.core.policy import Policy
@@ -218,12 +218,25 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """The 12 V step in force, and the one that is about to be."""
+    """The 12 V step in force, the one that is about to be, and what is switched on."""
 
     level: SupplyLevel = SupplyLevel.NORMAL
     voltage_v: float | None = None
+    """None: never measured, or too long ago."""
+    sampled_s: float | None = None
+    """Boot time of the last believable measurement; None with ``voltage_v``."""
     pending: SupplyLevel | None = None
     pending_since_s: float = 0.0
+    loads: Loads = field(default_factory=Loads)
+    used_s: float = 0.0
+    """Boot time at which the car was last in use."""
+    modem_off_s: float | None = None
+    """Boot time since which the modem is off; None while it is on."""
+    average_v: float | None = None
+    rest: tuple[float, float] | None = None
+    """When the parked car's battery had settled, and its average then: what it falls from."""
+    off_asked_s: float | None = None
+    """Boot time at which the box was last asked to switch itself off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +272,7 @@ class State:
     last_driver: LastDriver | None = None
     capture: Capture | None = None
     sending: Sending = Sending()
-    supply: Supply = Supply()
+    supply: Supply = field(default_factory=Supply)
     denied: tuple[Answered, ...] = ()
     """Commands that were refused in this boot, oldest first. Not kept: a refusal moved nothing, and whoever asks for
     one shall not have the disk written."""

@@ -43,7 +43,7 @@ def asks(state: State) -> bool:
 
 def _lost_at_s(state: State) -> float | None:
     sending = state.sending
-    if sending.lost_told:
+    if sending.lost_told or state.supply.modem_off_s is not None:
         return None
     since_s, waiting_s = _ask_at_s(state), sending.waiting_since_s
     return (since_s if waiting_s is None else min(since_s, waiting_s)) + state.policy.comms_lost_s

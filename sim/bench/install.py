@@ -26,11 +26,18 @@ CONFIG_CHANGES: Final = {
     "#uid_cards = false": "uid_cards = true",
     "#backoff_max_s = 600": "backoff_max_s = 8",
     "[bluetooth]": "#[bluetooth]",
+    "#parked_after_s = 300": "parked_after_s = 86400",
+    "power_pin = 25": "#power_pin = 25",
+    "[modem]": "#[modem]",
+    "power_pin = 24": "#power_pin = 24",
+    "[supply]": "#[supply]",
+    'kind = "hwmon"': '#kind = "hwmon"',
 }
 """What a technician would change in the example for this car: line -> line. The pins: docs/bench.md says why.
 
 No phones until the adapter is there: what tests the radio plugs it in and switches them on. A broker that was away is
-asked again soon: the tests wait for it.
+asked again soon: the tests wait for it. No 12 V and no switches are played here, and the receiver of the parked car does not
+sleep: the tests ask it all the time.
 """
 
 DEVICES: Final = """
@@ -114,7 +121,9 @@ def project(tree: Path, wheel: Path, root: Path, log: Path) -> None:
     _put(tree, "etc/systemd/system.conf.d/amibox.conf", (units / "watchdog.conf").read_text())
     _put(tree, "etc/systemd/system/bluetooth.service.d/amibox.conf", (units / "bluetooth.conf").read_text())
     _put(tree, "etc/bluetooth/main.conf", (units / "bluetooth-main.conf").read_text())
-    _in(tree, log, "systemctl enable systemd-networkd bluetooth amibox")
+    for unit in ("amibox-power-off.path", "amibox-power-off.service"):
+        _put(tree, f"etc/systemd/system/{unit}", (units / unit).read_text())
+    _in(tree, log, "systemctl enable systemd-networkd bluetooth amibox amibox-power-off.path")
     _bench(tree, log)
 
 
