@@ -150,6 +150,22 @@ def _status(args: argparse.Namespace) -> int:
     return 1 if answer.get("faults") or answer.get("not_alive") else 0
 
 
+def _supply(supply: dict[str, Any]) -> str:
+    """Return one line: the step, the voltage, what is off, and how long it lasts like this."""
+    voltage_v, left_s = supply["voltage_v"], supply["limit_in_s"]
+    parts = [supply["level"], "not measured" if voltage_v is None else f"{voltage_v:.2f} V"]
+    names = {
+        "reader_slow": "card reader slow",
+        "reader_off": "card reader off",
+        "gnss_off": "receiver off",
+        "modem_off": "modem off",
+    }
+    parts += [names.get(word, word) for word in supply["off"]]
+    if left_s is not None:
+        parts.append(f"at its limit in {left_s / 3600:.0f} h if it goes on so")
+    return ", ".join(parts)
+
+
 def _print_status(answer: dict[str, Any]) -> None:
     """Print one screen: what works, what does not, what to do."""
     console = Console(highlight=False)
@@ -164,7 +180,7 @@ def _print_status(answer: dict[str, Any]) -> None:
         ("GNSS", f"{gnss['mode']}D fix, {gnss['age_s']} s old" if gnss else "no fix yet"),
         ("clock", clock["quality"]),
         ("radio", answer["radio"] or "none: no [bluetooth] in the configuration"),
-        ("12 V", f"{answer['supply']['level']}, {answer['supply']['voltage_v'] or 'not measured'}"),
+        ("12 V", _supply(answer["supply"])),
         (
             "cloud",
             ("connected" if outbox["connected"] else "not connected")

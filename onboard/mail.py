@@ -36,7 +36,7 @@ from cloud_sync.documents import (
     encode_status,
 )
 from cloud_sync.wire import Topic
-from onboard.core import access, machine, sync
+from onboard.core import access, machine, power, sync
 from onboard.core.clock import Anchor, ClockQuality, Instant
 from onboard.core.events import (
     AccessRequested,
@@ -333,6 +333,7 @@ class Mail:
             parked_at=(place.latitude, place.longitude) if place is not None else None,
             faults=tuple(part for part, _ in state.faults)[:FAULTS_MAX],
             time_nonce=nonce,
+            power=power.words(state),
         )
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from onboard.core import capture, machine
+from onboard.core import capture, machine, power
 from onboard.core.access import belief, candidates
 from onboard.core.state import State
 from onboard.core.trip import result, standing, station_at
@@ -53,7 +53,12 @@ def report(state: State, counts: Mapping[str, Counter[str]], silent: tuple[str, 
             "acknowledged_seq": max(state.kept.outbox.acked_seq, state.sending.acked_seq),
             "connected": state.sending.connected,
         },
-        "supply": {"level": state.supply.level.value, "voltage_v": state.supply.voltage_v},
+        "supply": {
+            "level": state.supply.level.value,
+            "voltage_v": state.supply.voltage_v,
+            "off": list(power.words(state)[1:]),
+            "limit_in_s": None if (left_s := power.off_in_s(state)) is None else round(left_s),
+        },
         "maintenance": state.kept.maintenance,
         "capturing": capture.waits(state, now_s),
         "faults": dict(state.faults),

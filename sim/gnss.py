@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pty
 import tty
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -87,6 +88,7 @@ class SimulatedGnss:
         self._link = link
         self._random = Random(seed)  # noqa: S311  (noise on a wire, nothing secret)
         self._fds: tuple[int, int] | None = None
+        self._heard = b""
 
     def open(self) -> Path:
         """Plug it in (again); return the path of its port."""
@@ -108,6 +110,13 @@ class SimulatedGnss:
                 self.write(self._random.randbytes(GARBAGE_BYTES))
             case GnssFault.NONE | GnssFault.NO_FIX:
                 self.write(sentences(fix, locked=self.fault is GnssFault.NONE))
+
+    def heard(self) -> bytes:
+        """Return what the box wrote to it: the newest 1000 bytes."""
+        if self._fds is not None:
+            with suppress(BlockingIOError):  # nothing new
+                self._heard = (self._heard + os.read(self._fds[0], 1000))[-1000:]
+        return self._heard
 
     def write(self, data: bytes) -> None:
         """Write raw bytes, such as a recording's."""

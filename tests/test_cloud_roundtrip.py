@@ -145,6 +145,7 @@ ANY_OF: dict[DocumentType, st.SearchStrategy[Any]] = {
         parked_at=st.none() | st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
         faults=st.lists(WORDS, max_size=5).map(tuple),
         time_nonce=st.none() | IDS,
+        power=st.lists(WORDS, max_size=5).map(tuple),
     ),
     DocumentType.OFFLINE: st.builds(d.Offline, st.just(CAR), EIGHT),
 }

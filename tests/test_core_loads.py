@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -17,7 +18,7 @@ from onboard.core.events import (
     SupplyReported,
 )
 from onboard.core.grants import Reservation
-from onboard.core.power import due_s
+from onboard.core.power import due_s, words
 from onboard.core.records import CommsChanged
 from tests.core_kit import BOB, POLICY, Kit, booking, listing
 from tests.core_people import ANYWHERE
@@ -95,6 +96,21 @@ def test_a_quarter_of_an_hour_before_a_booking_everything_is_on(level: str) -> N
     assert on(kit).gnss is False
 
 
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        ("normal", ("normal", "gnss_off", "modem_off")),
+        ("saving", ("saving", "reader_slow", "gnss_off", "modem_off")),
+        ("critical", ("critical", "reader_off", "gnss_off", "modem_off")),
+    ],
+)
+def test_status_names_the_step_and_what_is_off(level: str, said: tuple[str, ...]) -> None:
+    kit = parked(level=level)
+    assert words(kit.state) == said
+    kit.give(BusReported(BusState.AWAKE, kit.t))
+    assert words(kit.state) == (level,)
+
+
 def test_a_booking_whose_rental_is_over_wakes_nothing() -> None:
     kit = parked(booking(end_s=86_400))
     kit.begin()
@@ -169,11 +185,11 @@ def test_a_modem_without_a_switch_is_never_said_to_be_off() -> None:
 
 
 def test_a_clock_that_waits_for_the_sky_keeps_the_receiver_on_but_in_critical() -> None:
-    for level in LEVELS:
+    for level, voltage_v in LEVELS.items():
         kit = Kit(SWITCHED)
         kit.contacts(locked=True)
         for _ in range(200):
-            kit.give(SupplyReported(LEVELS[level], kit.t))
+            kit.give(SupplyReported(voltage_v, kit.t))
             kit.wait(10.0)
         assert on(kit).gnss is (level != "critical")
 
@@ -209,7 +225,7 @@ def test_a_link_that_waited_for_nothing_waits_for_nothing_afterwards() -> None:
 def test_a_change_is_said_once_and_a_boot_begins_with_everything_on() -> None:
     kit = parked()
     changes = [command.loads for command in kit.commands if isinstance(command, SetLoads)]
-    assert all(one != two for one, two in zip(changes, changes[1:], strict=False))
+    assert all(one != two for one, two in pairwise(changes))
     kit.boot()
     assert kit.state.supply.loads == ALL
     assert due_s(kit.state) is not None

@@ -13,6 +13,7 @@ from hw.card_reader import Book, CardReader, CardReaderSettings, serial_port
 from hw.pn532 import Pn532, encode
 from hw.taps import card_ref
 from hw.worker import AdapterError, Life
+from onboard.core.commands import Loads, ReaderPace
 from onboard.core.events import AccessRequested, CardCredential, CardsRefused, Event, FaultReported, Intent
 from onboard.core.grants import Assurance
 from sim.pn532 import Pn532OnPty, SimulatedCard, SimulatedPn532, Trouble
@@ -63,6 +64,38 @@ def test_the_reader_looks_four_times_a_second_and_rests_between() -> None:
     looks = rig.chip.commands.count(0x4A)
     assert 38 <= looks <= 41
     assert rig.chip.commands.count(0x32) == looks + 1, "the field goes off after each look; once more at the start"
+
+
+def test_a_reader_that_saves_looks_once_a_second_and_still_reads() -> None:
+    rig = Rig()
+    rig.worker.set_loads(Loads(ReaderPace.SLOW))
+    events = rig.play(20, (5.3, lambda: rig.chip.present(LONG_CARD)))
+    assert events == [seen(LONG_CARD)]
+    assert 18 <= rig.chip.commands.count(0x4A) <= 21
+
+
+def test_a_reader_that_is_off_sleeps_and_wakes_without_a_fault() -> None:
+    rig = Rig()
+    events = rig.play(
+        40,
+        (5.0, lambda: rig.worker.set_loads(Loads(ReaderPace.OFF))),
+        (10.0, lambda: rig.chip.present(LONG_CARD)),
+        (29.0, lambda: rig.worker.set_loads(Loads())),
+    )
+    assert events == [seen(LONG_CARD)]
+    assert rig.told[0][0] >= 29.0
+    assert rig.chip.commands.count(0x16) == 1
+    looks = rig.chip.commands.count(0x4A)
+    assert 15 * 4 <= looks <= 17 * 4, "fifteen seconds of looking, in forty"
+    assert rig.worker.counts["sleeps"] == 1
+    assert not rig.worker.counts["failures"]
+
+
+def test_a_reader_that_is_out_of_order_can_be_switched_off() -> None:
+    rig = Rig()
+    rig.chip.trouble = Trouble.NO_ACK
+    rig.play(20, (10.0, lambda: rig.worker.set_loads(Loads(ReaderPace.OFF))))
+    assert rig.worker.counts["sleeps"] == 1
 
 
 def test_two_cards_and_a_phone_are_told_as_refusals() -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from hw.gps import SILENT_S, Gps, GpsSettings
+from hw.gps import BACKUP, SILENT_S, WAKE, Gps, GpsSettings, ubx
 from hw.nmea import NmeaStream, Receiver
 from hw.worker import Life
 from onboard.core.clock import ClockQuality, Instant
+from onboard.core.commands import Loads
 from onboard.core.events import Event, FaultReported, PositionReported, TimeHeard
 from sim.gnss import GnssFault, SimulatedGnss, TrueFix
 
@@ -231,3 +232,46 @@ def test_a_recording_goes_through_the_port_as_through_the_parser(recordings: Pat
             lambda: {(p.position.latitude, p.position.longitude) for p in bench.positions()} == places, sending=False
         )
         assert set(bench.gps.counts) == {"fixes"}
+
+
+def test_a_parked_cars_receiver_sleeps_without_a_fault_and_wakes_with_a_fix(bench: Bench) -> None:
+    bench.receiver.open()
+    bench.start()
+    bench.until(bench.positions)
+    assert bench.receiver.heard().endswith(WAKE)
+    bench.gps.set_loads(Loads(gnss=False))
+    bench.until(lambda: bench.gps.counts["sleeps"])
+    bench.until(lambda: BACKUP in bench.receiver.heard(), sending=False)
+    before, told = bench.beats, len(bench.positions())
+    bench.clock.at_s += 2 * SILENT_S
+    bench.until(lambda: bench.beats > before + 2)
+    assert len(bench.positions()) == told
+    assert not any(fault.active for fault in bench.faults()), "it was sent to sleep: its silence is no fault"
+    bench.gps.set_loads(Loads())
+    bench.until(lambda: len(bench.positions()) > told)
+    assert bench.receiver.heard().endswith(WAKE)
+
+
+def test_a_receiver_with_a_switch_is_not_asked_to_sleep(tmp_path: Path) -> None:
+    with closing_bench(tmp_path / "gps") as bench:
+        bench.gps = Gps(GpsSettings(str(tmp_path / "gps"), 38400, sleeps=False), bench.clock, BUILD_S)
+        bench._thread = threading.Thread(
+            target=bench.gps.run, args=(Life(bench.events.append, bench._beat, bench._stop),)
+        )
+        bench.receiver.open()
+        bench.start()
+        bench.until(bench.positions)
+        bench.gps.set_loads(Loads(gnss=False))
+        bench.until(lambda: bench.gps.counts["sleeps"])
+        assert BACKUP not in bench.receiver.heard()
+
+
+def test_the_wish_to_sleep_is_the_message_that_the_maker_describes() -> None:
+    """UBX-RXM-PMREQ. Checked against the message that u-blox prints for its older form of 8 bytes."""
+    old = ubx(0x02, 0x41, bytes(4) + b"\x02\x00\x00\x00")
+    assert old.hex(" ") == "b5 62 02 41 08 00 00 00 00 00 02 00 00 00 4d 3b"
+    body = BACKUP[6:-2]
+    assert (BACKUP[:6].hex(" "), len(body)) == ("b5 62 02 41 10 00", 16)
+    assert body[:8] == bytes(8), "version 0, and without an end"
+    assert body[8:12] == b"\x02\x00\x00\x00", "bit 1: backup; not bit 2: over USB it would never wake"
+    assert body[12:] == b"\x08\x00\x00\x00", "bit 3: its UART wakes it"

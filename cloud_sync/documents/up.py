@@ -16,6 +16,7 @@ from onboard.core.events import Charging
 
 MAX_ROWS: Final = 256
 _MAX_FAULTS: Final = 32
+_MAX_POWER_WORDS: Final = 8
 _MAX_SOFTWARE_BYTES: Final = 64
 _MAX_BOOT_S: Final = 1e10
 _MAX_SEQ: Final = schema.MAX_COUNT
@@ -38,7 +39,8 @@ class Status:
 
     ``state`` is the word of MDS 2.0 (``available reserved stopped on_trip non_operational``), held since Unix second
     ``since_s``. ``door``: ``locked``, ``unlocked``, ``open`` or ``unknown``. ``parked_at`` (degrees WGS 84) never in a
-    rental. ``up_to_seq``: last row written in ``store_id``. ``time_nonce``: the box asks for a time proof.
+    rental. ``up_to_seq``: last row written in ``store_id``. ``time_nonce``: the box asks for a time proof. ``power``:
+    the 12 V step, then what is off or slow by it.
     """
 
     vehicle: str
@@ -61,6 +63,7 @@ class Status:
     parked_at: tuple[float, float] | None = None
     faults: tuple[str, ...] = ()
     time_nonce: bytes | None = None
+    power: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ def encode_status(status: Status, signer: BoxSigner) -> bytes:
             18: None if status.parked_at is None else [float(degrees) for degrees in status.parked_at],
             19: [schema.cut(fault) for fault in status.faults[:_MAX_FAULTS]],
             20: status.time_nonce,
+            22: [schema.cut(word) for word in status.power[:_MAX_POWER_WORDS]] or None,
         }
     )
     return make(DocumentType.STATUS, values, read_status, signer)
@@ -204,6 +208,7 @@ def read_status(value: Any) -> Status:
         parked_at=left.may(18, "parked_at", _read_place),
         faults=left.need(19, "faults", schema.items, _MAX_FAULTS, schema.text),
         time_nonce=left.may(20, "time_nonce", schema.octets, 16),
+        power=left.may(22, "power", schema.items, _MAX_POWER_WORDS, schema.text) or (),
     )
     left.done()
     return status

@@ -232,6 +232,17 @@ def wanted(state: State) -> Loads:
     return Loads(pace, gnss=access.belief(state, state.at).quality < ClockQuality.GNSS, modem=modem)
 
 
+def words(state: State) -> tuple[str, ...]:
+    """Return the step in force, then what is off or slow: ``reader_slow reader_off gnss_off modem_off``."""
+    loads = state.supply.loads
+    shed = (
+        (f"reader_{loads.reader.value}", loads.reader is not ReaderPace.FULL),
+        ("gnss_off", not loads.gnss),
+        ("modem_off", not loads.modem),
+    )
+    return (state.supply.level.value, *(word for word, is_so in shed if is_so))
+
+
 def switch_loads(d: Draft) -> None:
     """Have the loads as they should be. The way to the commune is not lost by a modem that was switched off."""
     if _used_now(d.before) or _used_now(d.state) or _touched(d):

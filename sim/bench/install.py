@@ -36,8 +36,8 @@ CONFIG_CHANGES: Final = {
 """What a technician would change in the example for this car: line -> line. The pins: docs/bench.md says why.
 
 No phones until the adapter is there: what tests the radio plugs it in and switches them on. A broker that was away is
-asked again soon: the tests wait for it. No 12 V and no switches are played here, and the receiver of the parked car does not
-sleep: the tests ask it all the time.
+asked again soon: the tests wait for it. No 12 V and no switches are played here, and the receiver of the parked car
+does not sleep: the tests ask it all the time.
 """
 
 DEVICES: Final = """

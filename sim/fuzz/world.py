@@ -96,6 +96,7 @@ STATUS: Final = d.Status(
     parked_at=(48.25, -1.5),
     faults=("gps: no answer",),
     time_nonce=STORE_ID,
+    power=("saving", "reader_slow"),
 )
 RECORDS: Final[tuple[records.Recordable, ...]] = (
     records.Booted("0.1", 0),
