@@ -103,6 +103,7 @@ class Carrier:
         self._connack: ReasonCode | None = None
         self._subscribed: bool | None = None
         self._drop_reason = ""
+        self._resting = threading.Event()
 
     @property
     def connected(self) -> bool:
@@ -130,6 +131,14 @@ class Carrier:
         self._drop_reason = reason
         self._wake()
 
+    def rest(self, *, resting: bool) -> None:
+        """Try no connection for a while, or go on at once, as if nothing had failed; from any thread."""
+        if not resting:
+            self._resting.clear()
+        elif not self._resting.is_set():
+            self._resting.set()
+            self.drop_connection("rested")
+
     def run(self, beat: Callable[[], None], stop: threading.Event) -> None:
         """Connect and serve until ``stop`` is set; returns within a second of it."""
         with closing_pair() as bell:
@@ -145,6 +154,12 @@ class Carrier:
         failures = 0
         while not stop.is_set():
             beat()
+            if self._resting.is_set():
+                failures = 0
+                self.counts["rests"] += 1
+                while self._resting.is_set() and not stop.wait(TICK_S):
+                    beat()
+                continue
             since_s = time.monotonic()
             hopeless = False
             try:
@@ -163,7 +178,11 @@ class Carrier:
                 random.random(),  # noqa: S311  (spreads reconnects, guards nothing)
             )
             ready_s = time.monotonic() + wait_s
-            while (rest_s := ready_s - time.monotonic()) > 0 and not stop.wait(min(TICK_S, rest_s)):
+            while (
+                (rest_s := ready_s - time.monotonic()) > 0
+                and not self._resting.is_set()
+                and not stop.wait(min(TICK_S, rest_s))
+            ):
                 beat()
 
     def _wake(self) -> None:

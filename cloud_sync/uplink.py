@@ -20,6 +20,7 @@ from cloud_sync.carrier_settings import ENDS_SOON_S, CarrierSettings, Outgoing
 from cloud_sync.documents.kinds import Refused
 from cloud_sync.tls import day, end_s
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, box_subscriptions, build_topic, check_payload, parse_topic
+from onboard.core.commands import Loads
 from onboard.core.events import Event, FaultReported, LinkReported
 
 ONE_WAY_S: Final = 600.0
@@ -137,6 +138,10 @@ class Uplink:
         if taken and channel is Topic.BATCH and self._unanswered_since_s is None:
             self._unanswered_since_s = time.monotonic()
         return taken
+
+    def set_loads(self, loads: Loads) -> None:
+        """Without a modem no connection is tried; with it again one is at once. From any thread."""
+        self._carrier.rest(resting=not loads.modem)
 
     def run(self, life: Life) -> None:
         """Keep a connection until ``life.stop`` is set; a lost one is made anew with a growing, jittered wait."""

@@ -79,7 +79,7 @@ class Devices:
     radio: Callable[[Phones], Worker] | None = None
     card_reader: Callable[[CardKeys, Callable[[], bool]], Worker] | None = None
     loads: Sequence[Callable[[Loads], None]] = ()
-    """Called with what is to be on, each time that changes. What is built later may still be added."""
+    """Called with what is to be on, each time that changes. ``radio`` and ``card_reader`` may still add to it."""
     ask_off: Callable[[float], None] | None = None
     """Asks for the machine's end, and its waking after so many seconds; None where nobody can be asked."""
 
@@ -155,8 +155,7 @@ class Box:
         handshake = Handshake(setting.identity.vehicle, setting.identity.agreement, setting.boot_epoch)
         self.phones = Phones(handshake, self.mail, setting.clock, lambda: self.reactor.state, self._post)
         self.reactor.on_reply = self.phones.replied
-        self.switches = Switches(devices.loads, devices.ask_off, self.stop, self._post)
-        self.reactor.on_power = self.switches.perform
+        uplink: tuple[Callable[[Loads], None], ...] = ()
         workers: list[Any] = list(devices.workers)
         if devices.card_reader is not None:
             workers.append(
@@ -171,7 +170,10 @@ class Box:
             offline = self.mail.offline(setting.boot_epoch)
             self._uplink = Uplink(setting.uplink, offline, self._came, lambda: self.reactor.state.kept.floor_s)
             workers.append(self._uplink)
+            uplink = (self._uplink.set_loads,)
         self._workers = Workers(workers, self._post)
+        self.switches = Switches((*uplink, *devices.loads), devices.ask_off, self.stop, self._post)
+        self.reactor.on_power = self.switches.perform
         await self.reactor.handle(Started(setting.boot_epoch, setting.software, opened.replaced, opened.reason))
         return self.reactor
 

@@ -1,6 +1,6 @@
 """The car's 12 V battery, and the two ways in which a box sees it: an ADC on simulated pins, a monitor's folder.
 
-The curve is a textbook's for lead and acid at rest, and no measurement of an AMI's battery.
+The curve is that of the power budget: the usual chart for lead and acid, no measurement of an AMI's battery.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from typing import Any, Final
 
 from gpiozero.pins.mock import MockSPIDevice
 
-REST_V: Final = ((0.0, 11.6), (0.25, 12.0), (0.5, 12.2), (0.75, 12.45), (1.0, 12.75))
-"""Share of its capacity that is left, and the voltage of a battery at rest."""
+from hw.power_budget import REST_V
+
 FED_V: Final = 14.2
 """While the car is on or charges (when exactly an AMI feeds it is not known)."""
 FED_A: Final = 5.0
 OHMS: Final = 0.05
-SAGS_BELOW_V: Final = 11.0
-"""Empty, the voltage breaks down: so much lower."""
 HOUR_S: Final = 3600.0
 
 
@@ -42,8 +40,6 @@ class Battery:
         """What is between its poles."""
         if self.fed:
             return FED_V
-        if self.charge_ah <= 0:
-            return SAGS_BELOW_V
         left = self.charge_ah / self.capacity_ah
         for (low, low_v), (high, high_v) in pairwise(REST_V):
             if left <= high:

@@ -16,6 +16,7 @@ from cloud_sync.carrier_settings import CarrierSettings, Outgoing, backoff_s, is
 from cloud_sync.mqtt_client import WINDOW
 from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic, cloud_subscriptions
+from onboard.core.commands import Loads
 from onboard.core.events import Event, FaultReported, LinkReported
 from sim.broker import EmbeddedBroker
 from tests.cloud_rig import BareBroker, free_port, wait_for
@@ -91,6 +92,26 @@ def bare() -> Iterator[Callable[..., BareBroker]]:
 def test_the_wait_doubles_up_to_its_bound_and_jitter_only_shortens_it_by_up_to_half() -> None:
     assert [backoff_s(n, 1.0, 600.0, 0.0) for n in (1, 2, 3, 10, 11, 5000)] == [1, 2, 4, 512, 600, 600]
     assert backoff_s(3, 1.0, 600.0, 0.999) == pytest.approx(2.0, abs=0.01)
+
+
+def test_without_a_modem_no_connection_is_tried_and_with_it_again_one_is_at_once(
+    bare: Callable[..., BareBroker],
+) -> None:
+    """The longest wait between two tries is ten minutes, and a modem's look two: it must not be slept through."""
+    with running(settings(bare().port)) as run:
+        wait_for(run.connected)
+        run.uplink.set_loads(Loads(modem=False))
+        wait_for(lambda: run.links() == [True, False])
+        wait_for(lambda: run.uplink.counts["rests"])
+        assert not run.uplink.counts["unreachable"]
+        run.uplink.set_loads(Loads())
+        wait_for(run.connected)
+    with running(settings(free_port(), backoff_first_s=300.0, backoff_longest_s=600.0)) as run:
+        wait_for(lambda: run.uplink.counts["unreachable"] == 1)
+        run.uplink.set_loads(Loads(modem=False))
+        wait_for(lambda: run.uplink.counts["rests"])
+        run.uplink.set_loads(Loads())
+        wait_for(lambda: run.uplink.counts["unreachable"] == 2)
 
 
 def test_a_password_is_not_shown_and_does_not_travel_in_clear() -> None:

@@ -118,6 +118,21 @@ def test_an_older_list_that_is_taken_is_found(monkeypatch: pytest.MonkeyPatch) -
     assert "it takes list" in first_broken(worlds(hostile_broker=0.6, cancelled=0.5, message_late=0.5))
 
 
+FLAT = {"battery_flat_every_h": 1.0, "stops_on_the_way": 0.5}
+
+
+def test_a_flat_battery_locks_nobody_out_of_a_running_trip() -> None:
+    outcomes = [live(plan) for plan in worlds(**FLAT)[:3]]
+    assert [outcome.broken for outcome in outcomes] == [""] * 3
+    assert sum(outcome.counts["switched off"] for outcome in outcomes) >= 1, "boxes did switch themselves off"
+    assert sum(outcome.counts["trips"] for outcome in outcomes) >= 3
+
+
+def test_a_box_that_switches_itself_off_in_a_rental_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onboard.core.power._permitted", lambda _state, level: level)
+    assert "switched itself off in a rental" in first_broken(worlds(**FLAT))
+
+
 def test_nobody_left_to_act_is_an_error_and_time_costs_nothing() -> None:
     async def waits() -> float:
         await asyncio.sleep(86_400)

@@ -25,16 +25,15 @@ from onboard.core.events import (
     LinkReported,
     Position,
     PositionReported,
-    Reading,
-    Signal,
-    SignalsReported,
+    SupplyReported,
     TimeHeard,
 )
 from onboard.core.policy import Station
 from onboard.core.records import Recordable
 from onboard.core.state import Kept, State
+from sim.world.bus import signals
 from sim.world.loop import now_s
-from sim.world.power import Clock, CutStore, PowerCut
+from sim.world.power import Clock, CutStore, PowerCut, battery, next_cut
 from sim.world.rates import HOUR_S
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ ATTENDED_S, ALONE_S = 2.0, 60.0
 """Between two reports of the contacts. Nobody decides anything while nobody is there."""
 SIGNALS_S: Final = 2.0
 SPEED_MPS: Final = 10.0
-RESOLUTION_M: Final = 100
 ANSWER_S: Final = 6.0
 CARD_REQUEST: Final = 1_000_000
 """Numbers of the requests that cards make here, above those of phones: a card's holder hears no answer in words."""
@@ -68,8 +66,7 @@ class Car:
         self.odometer_m = 1_000_000.0
         self.attended = 0
         self.locked_at_s = 0.0
-        self.moved_at_s = 0.0
-        self.used_at_s = 0.0
+        self.moved_at_s = self.used_at_s = 0.0
         """When it was last driven, or a door of it moved."""
         self.lies: bool | None = None
         """What the lock's contact says whatever is true; None: the truth."""
@@ -84,6 +81,7 @@ class Car:
         self._world = world
         self._setting = setting
         self._rng = world.rng(f"car {name}")
+        self._flat = (world.rates.battery_flat_every_h, world.rng(f"battery {name}"), self._measured)
         self._drift = self._rng.uniform(-1, 1) * world.rates.drift_ppm * 1e-6
         self._has_rtc = self._rng.random() < 0.3
         self._clock = Clock(0.0, 0.0, 0.0)
@@ -95,6 +93,7 @@ class Car:
         self._answers: dict[int, asyncio.Future[tuple[str, str]]] = {}
         self._requests = CARD_REQUEST
         self._boots = 0
+        self._wakes_in_s: float | None = None
 
     # The box's life
 
@@ -113,6 +112,7 @@ class Car:
             off_s = (
                 2.0 if self._cut_only_daemon else self._rng.choice((15.0, 60.0, 300.0, 3000.0)) * self._world.plan.pace
             )
+            off_s, self._wakes_in_s = self._wakes_in_s or off_s, None
             self._cut_only_daemon = False
             await self._world.sleep_until_healed(off_s)
             await asyncio.sleep(1.0)
@@ -140,13 +140,14 @@ class Car:
         self._interlock = interlock
         tasks: list[asyncio.Task[None]] = []
         try:
-            await box.open(Devices(self, (), (interlock.note,)))
+            await box.open(Devices(self, (), (interlock.note,), ask_off=lambda _: None))
             self.box = box
             self._intercept(box)
             self.powered_since_s = now_s()
             self._world.tale.tell(self.name, "the box is up")
             tasks = [
-                asyncio.create_task(work) for work in (box.reactor.run(), self._contacts(), self._bus(), self._sky())
+                asyncio.create_task(work)
+                for work in (box.reactor.run(), self._contacts(), self._bus(), self._sky(), battery(*self._flat))
             ]
             self.post(BusReported(BusState.ASLEEP, self._clock.boot_s()))
             cut = asyncio.create_task(self._cut_comes())
@@ -154,6 +155,9 @@ class Car:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if box.switches.ask_off_s is not None:
+                self._world.checks.switched_off(self, box.reactor.state)
+                self._wakes_in_s = box.switches.ask_off_s
         finally:
             for task in tasks:
                 task.cancel()
@@ -161,13 +165,11 @@ class Car:
             await store.close()
 
     async def _cut_comes(self) -> None:
-        rates = self._world.rates
-        times = [(rates.cut_every_h, False), (rates.restart_every_h, True)]
-        drawn = [(self._rng.expovariate(1 / (mean_h * HOUR_S)), only) for mean_h, only in times if mean_h]
-        at_s, only = min(drawn, default=(0.0, False))
-        if not drawn:
+        drawn = next_cut(self._world.rates, self._rng)
+        if drawn is None:
             await self._cut.wait()
             raise PowerCut
+        at_s, only = drawn
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._cut.wait(), at_s)
         if self._world.healing:
@@ -343,12 +345,11 @@ class Car:
         if self._chance("signals_lost"):
             return
         shown_m = self.odometer_m if self.frozen_m is None else self.frozen_m
-        readings = (
-            (Signal.SPEED, Reading(self.speed_mps, at_s, 3.0)),
-            (Signal.DISTANCE, Reading(shown_m // RESOLUTION_M * RESOLUTION_M, at_s, 10.0)),
-            (Signal.SOC, Reading(70.0, at_s, 60.0)),
-        )
-        self.post(SignalsReported(readings, odometer_resolution_m=RESOLUTION_M))
+        self.post(signals(self.speed_mps, shown_m, at_s))
+
+    def _measured(self, voltage_v: float) -> None:
+        if not self._world.healing:
+            self.post(SupplyReported(voltage_v, self._clock.boot_s()))
 
     async def _sky(self) -> None:
         while True:
@@ -381,8 +382,7 @@ class Car:
             )
         self.speed_mps = 0.0
         self.used_at_s = now_s()
-        self.frozen_m = None
-        self.bus_gone = False
+        self.frozen_m, self.bus_gone = None, False
         self.station = to
         await asyncio.sleep(5.0)
 

@@ -33,7 +33,7 @@ from onboard.core.records import (
     TripEndReason,
     TripStarted,
 )
-from onboard.core.state import Kept
+from onboard.core.state import Kept, State
 from sim.world.loop import now_s
 from sim.world.tale import Broken
 from sim.world.town import Booking
@@ -197,6 +197,12 @@ class Checks:
             if self.ledger(car).running is None:
                 self._broken(car, "a door opens and no trip runs")
             self._world.tale.counts["unlocks"] += 1
+
+    def switched_off(self, car: Car, state: State) -> None:
+        """The box may end itself for want of 12 V, but never in a rental: nobody is locked out of his running trip."""
+        self._world.tale.counts["switched off"] += 1
+        if state.kept.rental is not None or self.ledger(car).running is not None:
+            self._broken(car, "the box switched itself off in a rental")
 
     def answered(self, car: Car, event: AccessRequested, status: str, reason: str) -> None:
         """The running trip's driver got an answer: yes, or something that passes."""

@@ -1,7 +1,12 @@
-"""A box's power, its clocks and its disk in a simulated town: the real store, and power that fails at a commit."""
+"""A box's power, its clocks and its disk in a simulated town.
+
+The real store, power that fails at a commit or at any moment, and a 12 V battery that goes flat.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -11,9 +16,16 @@ from onboard.core.records import Recordable
 from onboard.core.state import Kept
 from onboard.store_thread import StoreThread
 from sim.world.loop import now_s
+from sim.world.rates import HOUR_S, Rates
 
 START_BOOT_S: Final = 12.0
 """What the boot-time clock reads when the daemon begins."""
+LOWEST_V: Final = (12.0, 11.7, 11.3, 0.0)
+"""Each step of the box, and a broken wire."""
+FLAT_S: Final = (300.0, 4 * HOUR_S)
+MEASURED_S: Final = 30.0
+CHARGED_V, CHARGED = 12.7, 5
+"""So often after a charge: enough to leave every step."""
 
 
 class Powered(Protocol):
@@ -26,6 +38,27 @@ class Powered(Protocol):
     def committed(self, kept: Kept, records: tuple[Recordable, ...]) -> None:
         """Hear what is on the disk now."""
         ...
+
+
+def next_cut(rates: Rates, rng: random.Random) -> tuple[float, bool] | None:
+    """Draw in how many seconds the power fails, or only the daemon dies (true); None: never."""
+    times = [(rates.cut_every_h, False), (rates.restart_every_h, True)]
+    drawn = [(rng.expovariate(1 / (mean_h * HOUR_S)), only) for mean_h, only in times if mean_h]
+    return min(drawn, default=None)
+
+
+async def battery(mean_h: float, rng: random.Random, measured: Callable[[float], None]) -> None:
+    """Have a car's 12 V battery go flat now and then. ``measured`` hears its voltage while it is not well."""
+    while mean_h:
+        await asyncio.sleep(rng.expovariate(1 / (mean_h * HOUR_S)))
+        lowest_v, until_s = rng.choice(LOWEST_V), now_s() + rng.uniform(*FLAT_S)
+        while now_s() < until_s:
+            measured(lowest_v + rng.uniform(-0.02, 0.02))
+            await asyncio.sleep(MEASURED_S)
+        for _ in range(CHARGED):
+            measured(CHARGED_V)
+            await asyncio.sleep(MEASURED_S)
+    await asyncio.Event().wait()
 
 
 class PowerCut(Exception):  # noqa: N818 - what happened

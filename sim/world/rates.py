@@ -68,6 +68,9 @@ class Rates:
     extended: float = 0.0
     phone_stolen: float = 0.0
     hostile_phone: float = 0.0
+    # The 12 V battery (last: an older seed's other rates stay as they were)
+    battery_flat_every_h: float = 0.0
+    """It falls, down to where the box switches itself off, and is charged some hours later."""
 
     def without(self, *names: str) -> Rates:
         """Return a world in which these never happen."""
@@ -118,6 +121,7 @@ _WORST: Final = Rates(
     extended=0.4,
     phone_stolen=0.2,
     hostile_phone=0.3,
+    battery_flat_every_h=8.0,
 )
 """The nastiest of each; of means in hours, the shortest."""
 

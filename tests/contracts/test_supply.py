@@ -229,7 +229,7 @@ def test_a_simulated_battery_falls_under_load_and_rises_when_fed() -> None:
     half_v = battery.voltage_v
     assert half_v < full_v
     battery.advance(100 * 3600.0)
-    assert battery.voltage_v < 11.5
+    assert battery.voltage_v < 10.6
     battery.fed = True
     assert battery.voltage_v > 14
     battery.advance(12 * 3600.0)

@@ -17,6 +17,8 @@ SHIPPED = {
     "amibox.modules": "/etc/modules-load.d/amibox.conf",
     "watchdog.conf": "/etc/systemd/system.conf.d/amibox.conf",
     "amibox.sysusers": "/usr/lib/sysusers.d/amibox.conf",
+    "amibox-power-off.path": "/etc/systemd/system/amibox-power-off.path",
+    "amibox-power-off.service": "/etc/systemd/system/amibox-power-off.service",
     "bluetooth.conf": "/etc/systemd/system/bluetooth.service.d/amibox.conf",
     "bluetooth-main.conf": "/etc/bluetooth/main.conf",
 }

@@ -55,6 +55,38 @@ def test_the_service_is_exposed_to_little(systemd_analyze: Path, installed: Path
     assert exposure(systemd_analyze, installed) > 2.0
 
 
+def test_the_switch_is_understood_and_exposed_to_little(systemd_analyze: Path, tmp_path: Path) -> None:
+    for name in ("amibox-power-off.path", "amibox-power-off.service"):
+        (tmp_path / name).write_text((UNITS / name).read_text().replace("file:///opt/amibox/README.md", "man:sh(1)"))
+    unit = tmp_path / "amibox-power-off.service"
+    assert verify(systemd_analyze, tmp_path / "amibox-power-off.path") == "0 "
+    assert exposure(systemd_analyze, unit) <= 2.0
+    shut = re.sub(r"(?m)^(SystemCallFilter|NoNewPrivileges|PrivateNetwork|PrivateDevices).*\n", "", unit.read_text())
+    unit.write_text(shut)
+    assert exposure(systemd_analyze, unit) > 2.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "alarm"),
+    [("3600\n", "+3600"), ("", "+21600"), ("x; reboot\n", "+21600"), ("-5\n", "+5"), ("99999999999\n", "+99999999")],
+)
+def test_the_switch_sets_the_alarm_and_asks_systemd(tmp_path: Path, asked: str, alarm: str) -> None:
+    """The unit's own line, with its files and systemctl put elsewhere."""
+    line = re.search(r"(?ms)^ExecStart=/bin/sh -uc '(.*?)'$", (UNITS / "amibox-power-off.service").read_text())
+    assert line
+    script = line[1].replace("\\\n", "\n").replace("$$", "$")
+    script = script.replace("/run/amibox", str(tmp_path)).replace("/sys/class/rtc/rtc0", str(tmp_path))
+    (tmp_path / "power-off").write_text(asked)
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(["/bin/sh", "-uc", script], env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "wakealarm").read_text() == f"{alarm}\n"
+    assert (tmp_path / "said").read_text() == "--no-block poweroff\n"
+    assert not (tmp_path / "power-off").exists()
+
+
 def test_systemd_would_make_the_user_that_the_service_runs_as() -> None:
     program = shutil.which("systemd-sysusers")
     assert program, "systemd-sysusers is missing: sudo apt install systemd"
