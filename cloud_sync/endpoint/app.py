@@ -48,6 +48,7 @@ from cloud_sync.endpoint.models import (
     VehicleId,
 )
 from cloud_sync.endpoint.models_phone import Radio
+from cloud_sync.endpoint.money import money_routes
 from cloud_sync.endpoint.store import Store
 
 PAGES = Path(__file__).parent / "pages"
@@ -234,6 +235,7 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
     cards = Cards(store, authority, issuer, link, now=now)
     app.include_router(cards.routes())
     app.include_router(cards.open_routes())
+    app.include_router(money_routes(store, now))
     app.include_router(phone_routes(store, authority, ingest, link, horizon_days=horizon_days, now=now))
     app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
     return app
