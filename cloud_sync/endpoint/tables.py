@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 SCHEMA_VERSION: Final = 6
 """2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back.
 
-4: commands and captures. 5: ``lists.signed_by``. 6: tariffs and charges: an older one would charge nobody.
+4: commands and captures. 5: ``lists.signed_by``. 6: tariffs and charges, members: an older one would charge nobody.
 """
 
 OLDER: Final = frozenset({"1", "2", "3", "4", "5"})
@@ -285,6 +286,47 @@ commands = Table(  # the last counter of each car's commands: within a boot of i
     METADATA,
     Column("vehicle", String(32), primary_key=True),
     Column("counter", BigInteger, nullable=False),
+)
+
+members = Table(  # identity: apart from trips, which know a pseudonym alone
+    "members",
+    METADATA,
+    Column("member", SERIAL, primary_key=True, autoincrement=True),
+    Column("name", String(80), nullable=False),
+    Column("contact", Text, nullable=False),  # JSON: {email, phone, language}
+    Column("guardian", String(80), nullable=False),
+    Column("born", Date, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("right", String(16)),
+    Column("right_until", Date),
+    Column("right_checked_on", Date),
+    Column("right_checked_by", String(80), nullable=False),
+    Column("highway_code", Boolean, nullable=False),
+    Column("meeting_on", Date),
+    Column("meeting_by", String(80), nullable=False),
+    Column("rules_on", Date),
+    Column("guardian_signed_on", Date),
+    Column("lesson_on", Date),
+    Column("deposit_until", Date),
+    Column("payment_until", Date),
+    Column("plan", String(40), nullable=False),
+    Column("plan_fee_cents", BigInteger, nullable=False),
+    Column("plan_from", Date),
+    Column("plan_until", Date),
+    Column("trace", Boolean, nullable=False),
+    Column("phone_keys", Text, nullable=False),  # JSON: hexadecimal strings
+    Column("made_s", BigInteger, nullable=False),
+    Column("changed_s", BigInteger, nullable=False),
+)
+
+pseudonyms = Table(  # whose trips a pseudonym's are; without this row nobody's any more
+    "pseudonyms",
+    METADATA,
+    Column("driver", LargeBinary(8), primary_key=True),
+    Column("member", BigInteger, nullable=False),
+    Column("since_s", BigInteger, nullable=False),
+    ForeignKeyConstraint(["member"], ["members.member"]),
+    Index("pseudonyms_member", "member"),
 )
 
 tariffs = Table(
