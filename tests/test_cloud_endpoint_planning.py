@@ -42,6 +42,8 @@ def test_a_free_car_can_be_booked() -> None:
         (loop(4), (direct(1),), Fault.NOT_THERE),
         (loop(2.49), (loop(1),), Fault.CHARGING),
         (loop(1), (loop(2.49),), Fault.CHARGING),
+        (loop(4.49), (loop(3), loop(0.5)), Fault.CHARGING),
+        (loop(1), (loop(5), loop(2.49)), Fault.CHARGING),
         (direct(1), (loop(3),), Fault.MISSED_AFTER),
     ],
 )
@@ -113,6 +115,15 @@ def test_a_socket_is_wanted_until_the_car_goes_again() -> None:
     assert faults(direct(1), fleet) == (Fault.NO_SOCKET,)
     leaves = direct(6, 1, "ami-1", "bazouges", "hede")
     assert faults(direct(1), replace(fleet, slots=(comes, leaves))) == ()
+
+
+def test_a_car_that_is_out_frees_its_socket_meanwhile() -> None:
+    out = loop(1, 4, "ami-2")
+    fleet = Fleet(NOW_S, {"ami-1": "bazouges", "ami-2": "hede"}, {"hede": 1, "bazouges": 1}, (out,))
+    there = direct(1.5, 0.5, "ami-1", "bazouges", "hede")
+    assert faults(there, fleet) == (Fault.NO_SOCKET,), "it would stand there when the other one comes back"
+    on = direct(3, 1, "ami-1", "hede", "bazouges")
+    assert faults(there, replace(fleet, slots=(out, on))) == ()
 
 
 def test_any_car_means_the_first_that_can() -> None:

@@ -120,12 +120,11 @@ def faults(wanted: Slot, fleet: Fleet, terms: Terms | None = None) -> tuple[Faul
     place = fleet.place_at(wanted.vehicle, wanted.start_s)
     until_s = after[0].start_s if after else wanted.end_s + terms.ahead_s
     sockets = fleet.sockets.get(wanted.dropoff)
-    overlaps = len(before) + len(after) < len(own)
     told = {
         Fault.PAST: wanted.start_s < fleet.now_s - terms.late_start_s,
         Fault.TOO_LONG: wanted.end_s - wanted.start_s > terms.longest_s,
         Fault.TOO_FAR_AHEAD: wanted.start_s > fleet.now_s + terms.ahead_s,
-        Fault.OVERLAPS: overlaps,
+        Fault.OVERLAPS: len(before) + len(after) < len(own),
         Fault.CHARGING: bool(before and wanted.start_s - before[-1].end_s < terms.charge_s)
         or bool(after and after[0].start_s - wanted.end_s < terms.charge_s),
         Fault.OUT_OF_ORDER: any(
@@ -134,7 +133,7 @@ def faults(wanted: Slot, fleet: Fleet, terms: Terms | None = None) -> tuple[Faul
             and (outage.until_s is None or wanted.start_s < outage.until_s)
             for outage in fleet.outages
         ),
-        Fault.NOT_THERE: not overlaps and place is not None and place != wanted.pickup,
+        Fault.NOT_THERE: place is not None and place != wanted.pickup,
         Fault.MISSED_AFTER: bool(after) and after[0].pickup != wanted.dropoff,
         Fault.NO_SOCKET: sockets is not None
         and fleet.standing(wanted.dropoff, wanted.end_s, until_s, wanted.vehicle) >= sockets,
