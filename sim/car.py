@@ -164,6 +164,10 @@ class Car:
                 self._door.press_button()
             case "release_button":
                 self._door.release_button()
+            case "take_key":
+                self._door.take_key()
+            case "put_key_back":
+                self._door.put_key_back()
             case "drive":
                 ends = {self._route.start.id: 0.0, self._route.end.id: self._route.length_m}
                 self.ami.drive(ends[request["to"]])
@@ -192,6 +196,7 @@ class Car:
             "locked": door.locked,
             "driver_open": door.driver_open,
             "passenger_open": door.passenger_open,
+            "key_in_place": door.key_in_place,
             "listening": self._can.adapter.is_open and self._can.adapter.listen_only,
             "frames_refused": self._can.adapter.counts["frames_refused"],
             "moments": dict(self._moments),

@@ -268,6 +268,8 @@ class WiredCar:
             "shut_door": self._door.shut_door,
             "press_button": self._door.press_button,
             "release_button": self._door.release_button,
+            "take_key": self._door.take_key,
+            "put_key_back": self._door.put_key_back,
             "switch_off": self._switch_off,
         }
         if what in words:

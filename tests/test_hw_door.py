@@ -135,9 +135,10 @@ def test_the_first_report_comes_when_the_contacts_have_come_to_rest(bench: Bench
     bench.factory.pin(LATCH).drive_low()
     bench.factory.pin(DRIVER).drive_low()
     bench.until(100.2)
-    # Pull-ups: a contact to ground means locked or shut; the passenger's wire is broken and reads as open.
+    # Pull-ups: a contact to ground means locked or shut; the passenger's wire is broken and reads as open, the key's as
+    # missing.
     at_s, report = bench.of(DoorReported)[0]
-    assert report == DoorReported(True, False, True, sampled_s=at_s)
+    assert report == DoorReported(True, False, True, sampled_s=at_s, key_in_place=False)
     assert 100.03 <= at_s <= 100.05
 
 
