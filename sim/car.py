@@ -164,10 +164,8 @@ class Car:
                 self._door.press_button()
             case "release_button":
                 self._door.release_button()
-            case "take_key":
-                self._door.take_key()
-            case "put_key_back":
-                self._door.put_key_back()
+            case "key":
+                self._door.put_key(is_in=bool(request["in"]))
             case "drive":
                 ends = {self._route.start.id: 0.0, self._route.end.id: self._route.length_m}
                 self.ami.drive(ends[request["to"]])

@@ -83,13 +83,11 @@ class SimulatedDoor:
         """Shut a door."""
         self._move(passenger=passenger, is_open=False)
 
-    def take_key(self) -> None:
-        """Take the motor's key out of its holder."""
-        self._put_key(in_place=False)
-
-    def put_key_back(self) -> None:
-        """Put the motor's key into its holder."""
-        self._put_key(in_place=True)
+    def put_key(self, *, is_in: bool) -> None:
+        """Put the motor's key into its holder, or take it out."""
+        with self._lock:
+            self.key_in_place = is_in
+            self._show()
 
     def press_button(self) -> None:
         """Press the lock button inside, until ``release_button``."""
@@ -150,11 +148,6 @@ class SimulatedDoor:
                 self.passenger_open = is_open
             else:
                 self.driver_open = is_open
-            self._show()
-
-    def _put_key(self, *, in_place: bool) -> None:
-        with self._lock:
-            self.key_in_place = in_place
             self._show()
 
     def _press(self, *, pressed: bool) -> None:

@@ -268,8 +268,6 @@ class WiredCar:
             "shut_door": self._door.shut_door,
             "press_button": self._door.press_button,
             "release_button": self._door.release_button,
-            "take_key": self._door.take_key,
-            "put_key_back": self._door.put_key_back,
             "switch_off": self._switch_off,
         }
         if what in words:
@@ -285,6 +283,8 @@ class WiredCar:
             case "plug":
                 self.ami.plug(is_in=bool(request["in"]))
                 self._remember()
+            case "key":
+                self._door.put_key(is_in=bool(request["in"]))
             case "fault":
                 self.ami.fault = AmiFault(request["is"])
             case "gps":

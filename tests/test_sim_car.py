@@ -63,8 +63,8 @@ def test_every_plug_of_the_box_is_there(folder: Path) -> None:
 
 def test_its_key_hangs_in_its_place_until_somebody_takes_it(remote: Remote) -> None:
     assert remote.do("status")["key_in_place"]
-    assert not remote.do("take_key")["key_in_place"]
-    assert remote.do("put_key_back")["key_in_place"]
+    assert not remote.do("key", **{"in": False})["key_in_place"]
+    assert remote.do("key", **{"in": True})["key_in_place"]
 
 
 def test_it_drives_where_it_is_told_to_and_says_so(remote: Remote) -> None:
