@@ -142,3 +142,11 @@ def test_a_page_without_a_place_for_the_table_is_not_written_over(
     assert wiring.main() == 0
     assert "stale words" not in page.read_text()
     assert page.read_text().endswith(f"{wiring.END}\nb\n")
+
+
+def test_the_prices_of_the_parts_add_up_and_the_cheaper_car_stays_below_the_goal() -> None:
+    rows = re.findall(r"^\| (.+?) \|.*\| (\**\d+\**) \| (\**\d+\**) \|$", wiring.PAGE.read_text(), re.MULTILINE)
+    *parts, (name, *totals) = [(what, *(int(price.strip("*")) for price in prices)) for what, *prices in rows]
+    assert (name, len(parts)) == ("**together**", 16)
+    assert [sum(price) for price in zip(*(prices for _, *prices in parts), strict=True)] == totals
+    assert min(totals) < 150
