@@ -115,8 +115,8 @@ def test_every_wire_is_one_straight_line_between_two_blocks() -> None:
         ('row = 5\nfrom = "obd', 'row = 3\nfrom = "obd', "obd lies on battery"),
         ('id = "sense"', 'id = "spare"', "nothing is wired to spare"),
         ('wire = "RG174"', 'wire = "RG174 and a ferrite at each end"', "too long to stand above its wire"),
-        ('to = "adc.VDD, VREF"', 'to = "adc.VDD, VREF and so on"', "do not fit into adc"),
-        ("row = 27", "row = 30", "the sheet is full"),
+        ('to = "adc.VCC"', 'to = "adc.VCC and a very long word"', "do not fit into adc"),
+        ("row = 29", "row = 31", "the sheet is full"),
     ],
 )
 def test_what_can_not_be_wired_or_drawn_is_refused_in_words(old: str, new: str, what: str) -> None:
