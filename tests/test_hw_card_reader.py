@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +63,7 @@ def test_the_reader_looks_four_times_a_second_and_rests_between() -> None:
     rig.play(10)
     looks = rig.chip.commands.count(0x4A)
     assert 38 <= looks <= 41
-    assert rig.chip.commands.count(0x32) == looks + 1, "the field goes off after each look; once more at the start"
+    assert rig.chip.commands.count(0x32) == looks + 2, "the field goes off after each look; twice more at the start"
 
 
 def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
@@ -239,6 +240,30 @@ def test_the_worker_beats_at_least_every_five_seconds_whatever_happens() -> None
     assert max(gaps_s) < 5
 
 
+def test_the_cures_are_tried_from_the_gentlest_to_the_last() -> None:
+    clock, chip = VirtualClock(), SimulatedPn532()
+    tried: list[str] = []
+    link = Pn532(Line(chip, clock).connect, clock.boot_s)
+
+    def watched(name: str) -> Callable[[], None]:
+        cure: Callable[[], None] = getattr(link, name, lambda: None)
+
+        def note() -> None:
+            tried.append(name)
+            cure()
+
+        return note
+
+    wired = tuple((name, watched(name)) for name in ("reset", "power"))
+    for name in ("abort", "wake", "open"):
+        setattr(link, name, watched(name))
+    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, wired, link)
+    play = Play(clock, [(0.5, lambda: setattr(chip, "trouble", Trouble.NO_REPLY))], 1.0)
+    worker.run(Life(lambda _event: None, lambda: None, play))
+    opening = ["open", "abort", "wake"]
+    assert tried[:14] == [*opening, "abort", "wake", *opening, "reset", *opening, "power", "open"]
+
+
 def test_a_reset_that_fails_is_one_more_failed_cure() -> None:
     def broken() -> None:
         raise AdapterError("no such pin", may_have_happened=False, worth_retrying=False)
@@ -314,7 +339,7 @@ OPENING = [
         "",
         "0000ff00ff000000ff02fed5151600",
         "0000ff00ff000000ff06fad50332010607e800",
-        "0000ff00ff000000ff02fed533f800",
+        *["0000ff00ff000000ff02fed533f800"] * 2,
     )
 ]
 
@@ -352,6 +377,7 @@ def test_a_well_formed_reply_among_babble_is_a_card() -> None:
         ({"port": ""}, "needs a port"),
         ({"port": "/dev/x", "baud_rate": 1200}, "9600 to 1288000"),
         ({"port": "/dev/x", "poll_interval_s": 5.0}, "0.05 to 1.0"),
+        ({"port": "/dev/x", "proof_max_s": 5.0}, "0.05 to 2.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:

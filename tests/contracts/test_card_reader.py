@@ -195,6 +195,26 @@ def test_two_cards_are_both_reported(rig: ReaderRig, link: CardLink) -> None:
     assert numbers(link) == [CARD, OTHER_CARD]
 
 
+def test_cards_that_were_left_in_the_field_are_all_seen_by_the_next_program(rig: ReaderRig, link: CardLink) -> None:
+    rig.present(CARD)
+    link.poll()
+    link.close()
+    link.open()
+    assert numbers(link) == [CARD]
+
+
+@pytest.mark.parametrize("rig", SEES_TWO, indirect=True)
+def test_nobody_is_picked_of_two_cards_though_one_was_spoken_to_before(rig: ReaderRig, link: CardLink) -> None:
+    rig.present(CARD)
+    link.poll()
+    rig.present(OTHER_CARD)
+    assert numbers(link) == [CARD, OTHER_CARD], "it was not let go"
+    link.poll()
+    link.close()
+    link.open()
+    assert numbers(link) == [CARD, OTHER_CARD]
+
+
 def test_a_reader_that_answers_gives_a_sign_of_life(link: CardLink) -> None:
     link.ping()
     assert numbers(link) == []
