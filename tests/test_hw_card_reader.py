@@ -81,6 +81,25 @@ def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
     assert rig.worker.counts["refused_two_cards"] == 1
 
 
+def test_who_holds_a_card_is_noticed_before_anything_else_whatever_card_it_is() -> None:
+    clock, chip = VirtualClock(), SimulatedPn532()
+    told: list[object] = []
+    book = Book(noticed=lambda: told.append("noticed"))
+    link = Pn532(Line(chip, clock).connect, clock.boot_s)
+    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, (), link, book)
+    actions = [
+        (1.0, lambda: chip.present(LONG_CARD)),
+        (2.0, chip.remove),
+        (5.0, lambda: chip.present("08123456")),
+        (6.0, chip.remove),
+        (9.0, lambda: chip.present(LONG_CARD)),
+        (9.0, lambda: chip.present(SHORT_CARD)),
+    ]
+    worker.run(Life(told.append, lambda: None, Play(clock, actions, 12.0)))
+    refused = [CardsRefused("random_uid"), CardsRefused("two_cards")]
+    assert told == ["noticed", seen(LONG_CARD), "noticed", refused[0], "noticed", refused[1]]
+
+
 def test_a_card_listed_in_a_way_nobody_can_read_is_refused_not_a_fault() -> None:
     rig = Rig()
     events = rig.play(

@@ -333,6 +333,14 @@ def test_a_copy_of_its_number_is_a_number(rig: ReaderRig, running: Running) -> N
     assert (running.worker.counts["not_proven"], running.worker.counts["failures"]) == (1, 0)
 
 
+def test_a_copy_that_is_slow_is_a_copy(rig: ReaderRig, running: Running) -> None:
+    running.looks(2)
+    copy = DesfireCard(ISSUED, slow_s=0.3)
+    personalise(copy.apdu, {slot: bytes([slot + 1]) * 16 for slot in range(SLOTS + 1)})
+    rig.present_chip(copy)
+    assert running.until(1) == [proven(ISSUED, Assurance.UID)]
+
+
 def test_a_card_taken_away_too_early_may_be_held_again_at_once(rig: ReaderRig, running: Running) -> None:
     running.looks(2)
     card = issued()
