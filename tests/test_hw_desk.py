@@ -332,12 +332,14 @@ def test_the_label_says_what_the_card_is_and_whom_to_call(
     file = tmp_path / "new" / "label.svg"
     words = ["print-label", str(number), "--out", str(file), "--phone"]
     assert do(None, *words, "02 99 <00> 00") == 0
-    assert plain(file.read_text()) == [f"AMI carte {number}", "Perdue ? Appelez", "02 99 <00> 00"]
+    assert plain(file.read_text()) == [f"Carte AMI {number}", "Trouvée ? Appelez", "02 99 <00> 00"]
     assert min(sizes_pt(file.read_text())) >= 14
     for text, size_pt in zip(plain(file.read_text()), sizes_pt(file.read_text()), strict=True):
-        assert width_mm(text, size_pt, bold=not text.startswith("Perdue")) <= 48.5, text
+        assert width_mm(text, size_pt, bold=not text.startswith("Trouvée")) <= 48.5, text
     assert do(None, *words, "mairie d'Hédé-Bazouges 02 99 00 00 00") == 1
     assert "too long" in capsys.readouterr().err
+    assert do(None, *words, " ") == 1
+    assert "the number to call is wanted" in capsys.readouterr().err
     assert do(None, "print-label", "999", "--phone", "02", "--out", str(file)) == 1
     assert "there is no card 999" in capsys.readouterr().err
     assert do(None, "print-label", "1", "--phone", "02", "--out", str(tmp_path / "label.pdf")) == 1
