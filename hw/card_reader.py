@@ -116,8 +116,8 @@ class Book:
 
     ``key`` returns the slot and the key that the card with this reference must prove; None for one whose number is
     enough, or that nobody here knows. ``capturing`` tells whether an unknown card's number is waited for: only then
-    does one leave this module, in ``CardCredential.uid``. ``noticed`` hears at once that somebody holds a card: proof and
-    commit take their time.
+    does one leave this module, in ``CardCredential.uid``. ``noticed`` hears at once that somebody holds a card: proof
+    and commit take their time.
     """
 
     key: Callable[[bytes], tuple[int, bytes] | None] = lambda _ref: None

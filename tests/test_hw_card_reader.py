@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -257,30 +256,6 @@ def test_the_worker_beats_at_least_every_five_seconds_whatever_happens() -> None
     )
     gaps_s = [later - sooner for sooner, later in zip(rig.beats_s, rig.beats_s[1:], strict=False)]
     assert max(gaps_s) < 5
-
-
-def test_the_cures_are_tried_from_the_gentlest_to_the_last() -> None:
-    clock, chip = VirtualClock(), SimulatedPn532()
-    tried: list[str] = []
-    link = Pn532(Line(chip, clock).connect, clock.boot_s)
-
-    def watched(name: str) -> Callable[[], None]:
-        cure: Callable[[], None] = getattr(link, name, lambda: None)
-
-        def note() -> None:
-            tried.append(name)
-            cure()
-
-        return note
-
-    wired = tuple((name, watched(name)) for name in ("reset", "power"))
-    for name in ("abort", "wake", "open"):
-        setattr(link, name, watched(name))
-    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, wired, link)
-    play = Play(clock, [(0.5, lambda: setattr(chip, "trouble", Trouble.NO_REPLY))], 1.0)
-    worker.run(Life(lambda _event: None, lambda: None, play))
-    opening = ["open", "abort", "wake"]
-    assert tried[:14] == [*opening, "abort", "wake", *opening, "reset", *opening, "power", "open"]
 
 
 def test_a_reset_that_fails_is_one_more_failed_cure() -> None:

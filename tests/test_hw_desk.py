@@ -122,6 +122,19 @@ def test_what_cannot_be_enrolled_is_refused_with_its_reason(
 
 
 @pytest.mark.usefixtures("town")
+def test_a_card_of_another_make_is_given_no_number(
+    reader: Pn532OnPty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = DesfireCard(UID)
+    monkeypatch.setattr(bank, "apdu", lambda _command: b"\x6d\x00")  # it knows no such command
+    reader.present_chip(bank)
+    assert do(reader, "enrol") == 1
+    assert "is no DESFire" in capsys.readouterr().err
+    assert do(None, "list") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("town")
 def test_what_a_card_is_can_be_read(reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]) -> None:
     reader.present("deadbeef")
     assert do(reader, "read") == 0
@@ -241,6 +254,7 @@ def test_a_slip_that_cannot_be_made_lends_and_captures_nothing(
         ("Mme Le Goff", "is no card number"),
         ("", "is no card number"),
         ("08A1B2C3", "another number each time"),
+        ("80A1B2C3", "another number each time"),
         ("AFA1B2C3", "more than once"),
     ],
 )
