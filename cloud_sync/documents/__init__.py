@@ -1,5 +1,16 @@
 """Signed and sealed documents: everything that crosses a box's boundary (``docs/protocol.md``)."""
 
+from cloud_sync.documents.boxes import (
+    BoxAnswer,
+    BoxRequest,
+    Technician,
+    decode_box_answer,
+    decode_box_request,
+    encode_box_answer,
+    encode_box_request,
+    fingerprint,
+    roots_fingerprint,
+)
 from cloud_sync.documents.cose import is_sealed, sealed_to
 from cloud_sync.documents.down import (
     Ack,
@@ -37,7 +48,7 @@ from cloud_sync.documents.records import (
     encode_record,
     record_kind,
 )
-from cloud_sync.documents.show import describe, document_type
+from cloud_sync.documents.show import describe, document_type, unarmoured
 from cloud_sync.documents.up import (
     EventBatch,
     Offline,
@@ -57,6 +68,8 @@ __all__ = [
     "Ack",
     "AgreementKey",
     "AuthorityKey",
+    "BoxAnswer",
+    "BoxRequest",
     "BoxSigner",
     "Command",
     "DocumentType",
@@ -69,10 +82,13 @@ __all__ = [
     "Row",
     "Signer",
     "Status",
+    "Technician",
     "TimeProof",
     "UnknownRecord",
     "chain_digest",
     "decode_ack",
+    "decode_box_answer",
+    "decode_box_request",
     "decode_command",
     "decode_event_batch",
     "decode_key_set",
@@ -86,6 +102,8 @@ __all__ = [
     "describe",
     "document_type",
     "encode_ack",
+    "encode_box_answer",
+    "encode_box_request",
     "encode_command",
     "encode_event_batch",
     "encode_key_set",
@@ -96,12 +114,15 @@ __all__ = [
     "encode_reservation_list",
     "encode_status",
     "encode_time_proof",
+    "fingerprint",
     "is_sealed",
     "key_id",
     "propose_key_set",
     "radio_name",
     "read_proposal",
     "record_kind",
+    "roots_fingerprint",
     "sealed_to",
+    "unarmoured",
     "unproven_pass",
 ]

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,8 +59,9 @@ class Store:
             if version is None:
                 db.execute(insert(tables.meta).values(key="schema", value=_SCHEMA))
             elif version in tables.OLDER:
-                signed_by = tables.lists.c.signed_by
-                db.execute(text(f"ALTER TABLE lists ADD COLUMN {signed_by.name} {signed_by.type.compile(db.dialect)}"))
+                if version != "5":
+                    by = tables.lists.c.signed_by
+                    db.execute(text(f"ALTER TABLE lists ADD COLUMN {by.name} {by.type.compile(db.dialect)}"))
                 db.execute(update(tables.meta).where(tables.meta.c.key == "schema").values(value=_SCHEMA))
             elif version != _SCHEMA:
                 raise StoreError(
@@ -90,19 +92,19 @@ class Store:
     def add_box(self, box: Box, now_s: int) -> None:
         """Remember a box's public keys. StoreError if the vehicle has a box already."""
         with self.write() as db:
-            if not insert_new(db, tables.boxes, [_box_values(box, now_s)], tables.boxes.c.vehicle):
+            if not insert_new(db, tables.boxes, [{**asdict(box), "added_s": now_s}], tables.boxes.c.vehicle):
                 raise StoreError(f"{box.vehicle} has a box already. Choose another name; nothing was changed.")
 
     def boxes(self) -> tuple[Box, ...]:
         """Return every box, by name."""
         with self.read() as db:
-            rows = db.execute(select(tables.boxes).order_by(tables.boxes.c.vehicle))
+            rows = db.execute(select(tables.boxes).where(tables.IN_A_CAR).order_by(tables.boxes.c.vehicle))
             return tuple(Box(row.vehicle, row.signing_public, row.agreement_public) for row in rows)
 
     def box(self, vehicle: str) -> Box | None:
         """Return one box, or None."""
         with self.read() as db:
-            row = db.execute(select(tables.boxes).where(tables.boxes.c.vehicle == vehicle)).one_or_none()
+            row = db.execute(select(tables.boxes).where(tables.IN_A_CAR, tables.boxes.c.vehicle == vehicle)).first()
         return None if row is None else Box(row.vehicle, row.signing_public, row.agreement_public)
 
     # What the boxes send
@@ -286,15 +288,6 @@ def _status_fields(status: Status) -> dict[str, Any]:
         "clock_quality": status.clock_quality.name.lower(),
         "key_set_version": status.key_set_version,
         "boot_s": status.boot_s,
-    }
-
-
-def _box_values(box: Box, now_s: int) -> dict[str, Any]:
-    return {
-        "vehicle": box.vehicle,
-        "signing_public": box.signing_public,
-        "agreement_public": box.agreement_public,
-        "added_s": now_s,
     }
 
 
