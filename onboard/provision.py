@@ -159,7 +159,9 @@ def _accept(args: argparse.Namespace) -> int:
         reason = refused.reason
         return _failed(f"refused {reason.value} {reason.word}: {reason.meaning} {refused.detail}\nNothing was changed.")
     except ConfigError as error:
-        return _failed(f"{error}\nThe town hall's part has these mistakes: it corrects its town.toml and answers again.")
+        return _failed(
+            f"{error}\nThe town hall's part has these mistakes: it corrects its town.toml and answers again."
+        )
     except (OSError, ValueError) as error:
         return _failed(str(error))
     hint = "It has no broker: phones carry everything.\n" if answer.certificate is None else ""

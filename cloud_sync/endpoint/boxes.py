@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from cloud_sync.documents import BoxRequest, Reason, Refused, decode_box_request, fingerprint
 from cloud_sync.documents.schema import vehicle_id
-from cloud_sync.endpoint import cards, lists, tables
+from cloud_sync.endpoint import cards, lists, tables, tables_box
 from cloud_sync.endpoint.authority import Authority, AuthorityError, Paths
 from cloud_sync.endpoint.certificate_parts import write
 from cloud_sync.endpoint.certificates import BrokerAuthority, BrokerPaths
@@ -86,6 +86,7 @@ class Boxes:
                     f"{vehicle} has another box already. Nothing was changed. A new box in that car: "
                     f"amibox-cloud box replace {vehicle}"
                 )
+        self._revoke_others(vehicle, request.tls_public)
         self._answer(vehicle, request, out, town)
 
     def replace(self, vehicle: str, request: BoxRequest, out: Path, town: str, *, at_hand: bool) -> Done:
@@ -116,7 +117,7 @@ class Boxes:
     def renew(self, vehicle: str, out: Path, town: str) -> None:
         """Answer a box once more: another certificate, the present PINs, stations and keys. Its own keys stay."""
         _may_write(vehicle, out)
-        table = tables.fittings
+        table = tables_box.fittings
         with self.store.read() as db:
             row = db.execute(select(table).where(table.c.vehicle == vehicle, table.c.until_s.is_(None))).one_or_none()
         if row is None or row.tls_public is None:
@@ -128,13 +129,16 @@ class Boxes:
         """Take a car's box out of service: no list and no certificate any more. What it sent is kept."""
         vehicle_id(vehicle)
         lost: set[int] = set()
+        fitted = tables_box.fittings
         with self.store.write() as db:
             held = _box(db, vehicle)
             if held is not None:
                 _put_away(db, held, RETIRED, self._now_s)
                 lost = cards.give_up(db, vehicle, self._now_s, own=not at_hand)
                 _issue(db, self.authority, _boxes(db) if lost else [], self._now_s)
-            elif db.scalar(select(tables.fittings.c.vehicle).where(tables.fittings.c.vehicle == vehicle)) is None:
+            elif (
+                db.scalar(select(tables_box.fittings.c.vehicle).where(tables_box.fittings.c.vehicle == vehicle)) is None
+            ):
                 raise AuthorityError(f"there is no box of {vehicle}. Nothing was changed.")
             booked = tables.bookings.c
             to_come = (booked.vehicle == vehicle, booked.end_s > self._now_s, booked.cancelled_s.is_(None))
@@ -143,7 +147,7 @@ class Boxes:
 
     def listed(self) -> list[tuple[str, str, int]]:
         """Return each box that is or was in a car: the car, ``in it`` or what became of it, and since when."""
-        table = tables.fittings
+        table = tables_box.fittings
         with self.store.read() as db:
             rows = db.execute(select(table).order_by(table.c.vehicle, table.c.since_s)).all()
             known = {row.signing_public for row in rows}
@@ -188,7 +192,7 @@ def uplink(host: str) -> str:
 
 
 def _boxes(db: Connection) -> list[Box]:
-    rows = db.execute(select(tables.boxes).where(tables.IN_A_CAR).order_by(tables.boxes.c.vehicle))
+    rows = db.execute(select(tables.boxes).where(tables_box.IN_A_CAR).order_by(tables.boxes.c.vehicle))
     return [Box(row.vehicle, row.signing_public, row.agreement_public) for row in rows]
 
 
@@ -202,7 +206,7 @@ def _same(box: Box, request: BoxRequest) -> bool:
 
 def _take_in(db: Connection, vehicle: str, request: BoxRequest, now_s: int) -> Box:
     """Make these keys the car's; AuthorityError if they are or were those of any box."""
-    known, boxes = tables.fittings, tables.boxes
+    known, boxes = tables_box.fittings, tables.boxes
     for table in (known, boxes):
         theirs = (table.c.signing_public == request.signing_public) | (
             table.c.agreement_public == request.agreement_public
@@ -220,7 +224,7 @@ def _take_in(db: Connection, vehicle: str, request: BoxRequest, now_s: int) -> B
 
 
 def _put_away(db: Connection, box: Box, why: str, now_s: int) -> None:
-    table = tables.fittings
+    table = tables_box.fittings
     keys = {"signing_public": box.signing_public, "agreement_public": box.agreement_public}
     # One that was known before there were requests has no row yet.
     insert_new(db, table, [{"vehicle": box.vehicle, **keys, "since_s": now_s}], table.c.signing_public)

@@ -215,9 +215,7 @@ class BrokerAuthority:
         try:
             key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
         except ValueError as error:
-            raise CertificateError(
-                "the request's TLS key is none: have the box make keys again"
-            ) from error
+            raise CertificateError("the request's TLS key is none: have the box make keys again") from error
         mine = [each for each in self.issued() if each.certificate.public_key() == key]
         if any(each.revoked for each in mine):
             raise CertificateError("this key was revoked: amibox provision reset makes others in the box")

@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from cloud_sync.documents import GENESIS, EventBatch, Status
-from cloud_sync.endpoint import derive, tables, tariff
+from cloud_sync.endpoint import derive, tables, tables_box, tariff
 from cloud_sync.endpoint.dialect import insert_new, make_engine, upsert
 from cloud_sync.endpoint.messages import Box, ListRow, LogPlace, StatusResult, Taken
 
@@ -100,13 +100,13 @@ class Store:
     def boxes(self) -> tuple[Box, ...]:
         """Return every box, by name."""
         with self.read() as db:
-            rows = db.execute(select(tables.boxes).where(tables.IN_A_CAR).order_by(tables.boxes.c.vehicle))
+            rows = db.execute(select(tables.boxes).where(tables_box.IN_A_CAR).order_by(tables.boxes.c.vehicle))
             return tuple(Box(row.vehicle, row.signing_public, row.agreement_public) for row in rows)
 
     def box(self, vehicle: str) -> Box | None:
         """Return one box, or None."""
         with self.read() as db:
-            row = db.execute(select(tables.boxes).where(tables.IN_A_CAR, tables.boxes.c.vehicle == vehicle)).first()
+            row = db.execute(select(tables.boxes).where(tables_box.IN_A_CAR, tables.boxes.c.vehicle == vehicle)).first()
         return None if row is None else Box(row.vehicle, row.signing_public, row.agreement_public)
 
     # What the boxes send

@@ -321,7 +321,7 @@ def test_make_broker_makes_what_is_missing_and_says_how_to_use_it(tmp_path: Path
     kept: dict[str, bytes] = {}
     for words, host in (((), "localhost"), (("--host", "box.example.org"), "box.example.org")):
         with make_broker(folder, port, *words) as said:
-            toml = said.partition("[uplink]\n")[2].partition("Its provisioning")[0]
+            toml = said.partition("[uplink]\n")[2].partition("Its answer")[0]
             box = tomllib.loads("\n".join(line.strip() for line in toml.splitlines()))
             assert (box["host"], box["port"]) == (host, port)
             files = {name: Path(box[f"{name}_file"]) for name in ("ca", "cert", "key")}
