@@ -10,11 +10,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cloud_sync.provisioning import PROVISIONING, sync_folder
+from cloud_sync.provisioning import PROVISIONING, load_provisioning, sync_folder
 from onboard.console import ask
 from onboard.store import Store, StoreFailed
 from onboard.store_open import DATABASE
 from onboard.store_schema import StoreLocked
+from onboard.store_side import SideFiles
 
 
 class ResetRefused(Exception):  # noqa: N818 - a verdict: nothing was changed
@@ -31,7 +32,8 @@ def reset(folder: Path, socket: Path, *, lose_unsent: bool) -> int:
         pass
     else:
         raise ResetRefused("the box is running. Stop it first: sudo systemctl stop amibox")
-    if (folder / DATABASE).exists():
+    if (folder / PROVISIONING).exists():
+        # Else it is no car's, or a reset was cut that had looked.
         _may_go(folder, lose_unsent=lose_unsent)
     (folder / PROVISIONING).unlink(missing_ok=True)
     sync_folder(folder)
@@ -46,25 +48,24 @@ def reset(folder: Path, socket: Path, *, lose_unsent: bool) -> int:
 
 
 def _may_go(folder: Path, *, lose_unsent: bool) -> None:
+    rental = SideFiles(folder).running.rental
+    unsent = 0
     try:
-        # Existing: vehicle and floor stand in it.
-        opened = Store.open(folder, "", 0.0)
+        if (folder / DATABASE).exists():
+            opened = Store.open(folder, load_provisioning(folder / PROVISIONING).vehicle, 0.0)
+            opened.store.close()
+            rental, outbox = opened.kept.rental, opened.kept.outbox
+            unsent = outbox.last_seq - outbox.acked_seq
     except StoreLocked as locked:
         raise ResetRefused("the box is running. Stop it first: sudo systemctl stop amibox") from locked
-    except StoreFailed as failed:
-        if lose_unsent:
-            return
-        raise ResetRefused(
-            f"the database does not open ({failed}), so nobody can say what the commune lacks. Keep it with "
-            "amibox store copy, or go on with --lose-unsent"
-        ) from failed
-    try:
-        kept = opened.kept
-    finally:
-        opened.store.close()
-    if kept.rental is not None:
+    except (StoreFailed, ValueError) as failed:
+        if not lose_unsent:
+            raise ResetRefused(
+                f"the database does not open ({failed}), so nobody can say what the commune lacks. Keep it with "
+                "amibox store copy, or go on with --lose-unsent"
+            ) from failed
+    if rental is not None:
         raise ResetRefused("somebody's rental is running. End it first: lock the car, have it finish")
-    unsent = kept.outbox.last_seq - kept.outbox.acked_seq
     if unsent > 0 and not lose_unsent:
         raise ResetRefused(
             f"the commune has not acknowledged the last {unsent} records: trips may be among them. Let the box send "

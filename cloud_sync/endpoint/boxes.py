@@ -136,9 +136,7 @@ class Boxes:
                 _put_away(db, held, RETIRED, self._now_s)
                 lost = cards.give_up(db, vehicle, self._now_s, own=not at_hand)
                 _issue(db, self.authority, _boxes(db) if lost else [], self._now_s)
-            elif (
-                db.scalar(select(tables_box.fittings.c.vehicle).where(tables_box.fittings.c.vehicle == vehicle)) is None
-            ):
+            elif db.scalar(select(fitted.c.vehicle).where(fitted.c.vehicle == vehicle).limit(1)) is None:
                 raise AuthorityError(f"there is no box of {vehicle}. Nothing was changed.")
             booked = tables.bookings.c
             to_come = (booked.vehicle == vehicle, booked.end_s > self._now_s, booked.cancelled_s.is_(None))
