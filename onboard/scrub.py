@@ -29,7 +29,7 @@ LOOKS: Final = tuple(
     re.compile(pattern)
     for pattern in (
         r"(?s)-----BEGIN [^-]+-----.*?-----END [^-]+-----",
-        r"(?i)(?<![a-z])(?:pin|password|passwd|passphrase|secret|token)\b['\"]?\s*[:= ]\s*\S+",
+        r"(?i)(?<![a-z])(?:pin|username|password|passwd|passphrase|secret|token)\b['\"]?\s*[:= ]\s*\S+",
         r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
         r"(?<![\d.])-?\d{1,3}\.\d{4,}",  # a coordinate
         r"(?<![\d.])(?:\+\d{2}|0)[ .]?\d(?:[ .]?\d\d){4}(?![\d.])",  # a telephone

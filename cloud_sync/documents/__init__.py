@@ -37,6 +37,7 @@ from cloud_sync.documents.grants import (
     encode_reservation_list,
     unproven_pass,
 )
+from cloud_sync.documents.health import Health
 from cloud_sync.documents.keys import AgreementKey, AuthorityKey, BoxSigner, KeySet, Signer, key_id, radio_name
 from cloud_sync.documents.kinds import AUTHORITY_TYPES, MAX_DOCUMENT_BYTES, DocumentType, Reason, Refused
 from cloud_sync.documents.records import (
@@ -74,6 +75,7 @@ __all__ = [
     "Command",
     "DocumentType",
     "EventBatch",
+    "Health",
     "KeySet",
     "Offline",
     "Reason",

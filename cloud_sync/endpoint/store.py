@@ -270,6 +270,7 @@ def _status_fields(status: Status) -> dict[str, Any]:
         "clock_quality": status.clock_quality.name.lower(),
         "key_set_version": status.key_set_version,
         "boot_s": status.boot_s,
+        "health": asdict(status.health) if status.health is not None else None,
     }
 
 

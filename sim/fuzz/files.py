@@ -166,7 +166,7 @@ DOORS: Final = (
     Door("config", "the box's configuration", open_config, _config_seeds, worst_s=0.1, bytes_max=8192),
     Door(
         "provisioning",
-        "the file that makes a box a car's",
+        "the answer that makes a box a car's",
         open_provisioning,
         lambda: [
             bytes((RAW,)) + honest()[KIND],

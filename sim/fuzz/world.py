@@ -111,6 +111,7 @@ STATUS: Final = d.Status(
     parked_at=(48.25, -1.5),
     faults=("gps: no answer",),
     time_nonce=STORE_ID,
+    health=d.Health(8123, 4, 300.5, 57.25, T0 + 86400),
 )
 RECORDS: Final[tuple[records.Recordable, ...]] = (
     records.Booted("0.1", 0),

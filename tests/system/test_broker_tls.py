@@ -232,7 +232,7 @@ def test_a_renewed_certificate_is_taken_at_the_next_connection_without_a_restart
     with box_runs(broker.uplink("ami-1", files), time.time) as (_, life):
         wait_for(lambda: life.faults() and life.faults("certificate"))
         assert "hung up before it answered" in life.faults()[0]
-        assert "amibox-cloud broker renew ami-1" in life.faults("certificate")[0]
+        assert "amibox-cloud box renew ami-1" in life.faults("certificate")[0]
         assert not life.connected()
         broker.authority.renew("ami-1", tmp_path / "new.pem", time.time())
         (tmp_path / "new.pem").replace(files / "box.pem")
