@@ -28,6 +28,7 @@ from onboard.config_power import (
     check_supply,
 )
 from onboard.config_reader import ConfigError, Problem, Reader, find_line, read_text
+from onboard.config_town import TOWN, JoinedReader
 from onboard.core.policy import Policy, Station
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "SupplyConfig",
     "UplinkConfig",
     "check_devices",
+    "check_town",
     "load_config",
     "parse_config",
     "section_keys",
@@ -136,6 +138,8 @@ class DoorConfig:
     passenger_contact_pin: Pin
     lock_contact_pin: Pin
     lock_button_pin: Pin | None = None
+    key_contact_pin: Pin | None = None
+    """Closed while the motor's key is in its place."""
     led_pin: Pin | None = None
     buzzer_pin: Pin | None = None
     relay_active_high: Switch = True
@@ -198,6 +202,10 @@ class Config:
     stations: tuple[StationConfig, ...]
     lines: Mapping[str, int] = field(repr=False, compare=False)
     """Line of each key, such as ``gps.port`` or ``station.0.id``."""
+    files: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
+    """Tables that another file than ``file`` gives."""
+    shadows: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+    """Tables of the town hall that don't count, because ``file`` has them too."""
 
 
 SECTIONS: Final[Mapping[str, type]] = {
@@ -223,8 +231,20 @@ def section_keys(cls: type) -> dict[str, Any]:
 
 
 def load_config(file: Path) -> Config:
-    """Read ``file``. Raises ``ConfigError`` with every mistake in it."""
-    return parse_config(read_text(file), file, sorted(found.parent.name for found in MODELS.glob("*/model.toml")))
+    """Read ``file``, and ``town.toml`` beside its ``box.provisioning``. Raises ``ConfigError`` with every mistake."""
+    text = read_text(file)
+    box = Reader(file, text).section("box", BoxConfig, section_keys(BoxConfig)) or BoxConfig()
+    town = box.provisioning.with_name(TOWN)
+    reader = JoinedReader(file, text, town, read_text(town)) if town.is_file() else Reader(file, text)
+    return _config(reader, sorted(found.parent.name for found in MODELS.glob("*/model.toml")))
+
+
+def check_town(text: str, file: Path) -> None:
+    """Raise ``ConfigError`` with every mistake in the town hall's part, whatever the technician's says."""
+    cars = sorted(found.parent.name for found in MODELS.glob("*/model.toml"))
+    # A car of the technician's own, for one that the town hall leaves out.
+    car = "" if "car" in Reader(file, text).lines else f'[car]\nmodel = "{cars[0]}"\n'
+    _config(JoinedReader(file, car, file, text), cars)
 
 
 def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
@@ -232,7 +252,10 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
 
     ``cars`` are those that it may name; none given: any.
     """
-    reader = Reader(file, text)
+    return _config(Reader(file, text), cars)
+
+
+def _config(reader: Reader, cars: Collection[str]) -> Config:
     box = reader.section("box", BoxConfig, section_keys(BoxConfig))
     car = reader.section("car", CarConfig, section_keys(CarConfig))
     can = reader.section("can", CanConfig, section_keys(CanConfig))
@@ -262,9 +285,9 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
     policy = dataclasses.replace(policy or Policy(), stations=places)
     box = box or BoxConfig()
     policy = dataclasses.replace(policy, modem_switch=modem is not None)
-    return Config(
-        file, box, car, can, gps, card_reader, bluetooth, door, uplink, supply, modem, policy, stations, reader.lines
-    )
+    joined = (reader.files, reader.shadows) if isinstance(reader, JoinedReader) else ()
+    parts = (box, car, can, gps, card_reader, bluetooth, door, uplink, supply, modem, policy, stations, reader.lines)
+    return Config(reader.file, *parts, *joined)
 
 
 def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> tuple[Problem, ...]:
@@ -293,7 +316,13 @@ def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> 
                 wanted.append((f"uplink.{key}", file, "put the file there, or correct the path"))
     wanted.append(("box.data_dir", config.box.data_dir, "make the folder and give it to the user amibox"))
     return tuple(
-        Problem(config.file, find_line(config.lines, key), key, f"{path} is not there", remedy)
+        Problem(
+            config.files.get(key.partition(".")[0], config.file),
+            find_line(config.lines, key),
+            key,
+            f"{path} is not there",
+            remedy,
+        )
         for key, path, remedy in wanted
         if not path.exists()
     )

@@ -18,6 +18,9 @@ PINNED: dict[str, dict[str, object]] = {
         "DISAGREE_S": 5.0,
         "DOUBT_S": 900.0,
     },
+    "onboard.core.doors": {
+        "KEY_MISSING": "key_missing",
+    },
     "onboard.core.draft": {
         "HOUR_S": 3600.0,
         "STATUS_LEAST_S": 2.0,
@@ -180,6 +183,7 @@ PINNED: dict[str, dict[str, object]] = {
     "cloud_sync.documents.up": {
         "MAX_ROWS": 256,
         "_MAX_FAULTS": 32,
+        "_MAX_POWER_WORDS": 8,
         "_MAX_SOFTWARE_BYTES": 64,
         "_MAX_BOOT_S": 10000000000.0,
         "_MAX_SEQ": 9223372036854775807,

@@ -13,7 +13,6 @@ from hw.card_reader import Book, CardReader, CardReaderSettings, serial_port
 from hw.pn532 import Pn532, encode
 from hw.taps import card_ref
 from hw.worker import AdapterError, Life
-from onboard.core.commands import Loads, ReaderPace
 from onboard.core.events import AccessRequested, CardCredential, CardsRefused, Event, FaultReported, Intent
 from onboard.core.grants import Assurance
 from sim.pn532 import Pn532OnPty, SimulatedCard, SimulatedPn532, Trouble
@@ -63,39 +62,7 @@ def test_the_reader_looks_four_times_a_second_and_rests_between() -> None:
     rig.play(10)
     looks = rig.chip.commands.count(0x4A)
     assert 38 <= looks <= 41
-    assert rig.chip.commands.count(0x32) == looks + 1, "the field goes off after each look; once more at the start"
-
-
-def test_a_reader_that_saves_looks_once_a_second_and_still_reads() -> None:
-    rig = Rig()
-    rig.worker.set_loads(Loads(ReaderPace.SLOW))
-    events = rig.play(20, (5.3, lambda: rig.chip.present(LONG_CARD)))
-    assert events == [seen(LONG_CARD)]
-    assert 18 <= rig.chip.commands.count(0x4A) <= 21
-
-
-def test_a_reader_that_is_off_sleeps_and_wakes_without_a_fault() -> None:
-    rig = Rig()
-    events = rig.play(
-        40,
-        (5.0, lambda: rig.worker.set_loads(Loads(ReaderPace.OFF))),
-        (10.0, lambda: rig.chip.present(LONG_CARD)),
-        (29.0, lambda: rig.worker.set_loads(Loads())),
-    )
-    assert events == [seen(LONG_CARD)]
-    assert rig.told[0][0] >= 29.0
-    assert rig.chip.commands.count(0x16) == 1
-    looks = rig.chip.commands.count(0x4A)
-    assert 15 * 4 <= looks <= 17 * 4, "fifteen seconds of looking, in forty"
-    assert rig.worker.counts["sleeps"] == 1
-    assert not rig.worker.counts["failures"]
-
-
-def test_a_reader_that_is_out_of_order_can_be_switched_off() -> None:
-    rig = Rig()
-    rig.chip.trouble = Trouble.NO_ACK
-    rig.play(20, (10.0, lambda: rig.worker.set_loads(Loads(ReaderPace.OFF))))
-    assert rig.worker.counts["sleeps"] == 1
+    assert rig.chip.commands.count(0x32) == looks + 2, "the field goes off after each look; twice more at the start"
 
 
 def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
@@ -111,6 +78,25 @@ def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
     )
     assert events == [CardsRefused("two_cards"), CardsRefused("random_uid"), CardsRefused("unreadable")]
     assert rig.worker.counts["refused_two_cards"] == 1
+
+
+def test_who_holds_a_card_is_noticed_before_anything_else_whatever_card_it_is() -> None:
+    clock, chip = VirtualClock(), SimulatedPn532()
+    told: list[object] = []
+    book = Book(noticed=lambda: told.append("noticed"))
+    link = Pn532(Line(chip, clock).connect, clock.boot_s)
+    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, (), link, book)
+    actions = [
+        (1.0, lambda: chip.present(LONG_CARD)),
+        (2.0, chip.remove),
+        (5.0, lambda: chip.present("08123456")),
+        (6.0, chip.remove),
+        (9.0, lambda: chip.present(LONG_CARD)),
+        (9.0, lambda: chip.present(SHORT_CARD)),
+    ]
+    worker.run(Life(told.append, lambda: None, Play(clock, actions, 12.0)))
+    refused = [CardsRefused("random_uid"), CardsRefused("two_cards")]
+    assert told == ["noticed", seen(LONG_CARD), "noticed", refused[0], "noticed", refused[1]]
 
 
 def test_a_card_listed_in_a_way_nobody_can_read_is_refused_not_a_fault() -> None:
@@ -347,7 +333,7 @@ OPENING = [
         "",
         "0000ff00ff000000ff02fed5151600",
         "0000ff00ff000000ff06fad50332010607e800",
-        "0000ff00ff000000ff02fed533f800",
+        *["0000ff00ff000000ff02fed533f800"] * 2,
     )
 ]
 
@@ -385,6 +371,7 @@ def test_a_well_formed_reply_among_babble_is_a_card() -> None:
         ({"port": ""}, "needs a port"),
         ({"port": "/dev/x", "baud_rate": 1200}, "9600 to 1288000"),
         ({"port": "/dev/x", "poll_interval_s": 5.0}, "0.05 to 1.0"),
+        ({"port": "/dev/x", "proof_max_s": 5.0}, "0.05 to 2.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from gpiozero.pins.mock import MockFactory
 
 from cloud_sync.documents import encode_key_set
-from cloud_sync.provisioning import Provisioning, write_provisioning
+from cloud_sync.provisioning import Provisioning
 from hw.clock_sources import SystemClock
 from hw.supply import ask_off, modem_switch
 from onboard import __main__ as root
@@ -157,7 +157,7 @@ def test_a_flat_battery_ends_the_box_and_then_the_machine(
 
     config = box_config(tmp_path)
     given = Provisioning(CAR, BOX_V, BOX, ROOTS, bytes(32), encode_key_set(KEYS, ROOT))
-    write_provisioning(config.box.provisioning, given)
+    monkeypatch.setattr(root, "load_provisioning", lambda _file: given)
     monkeypatch.setattr(root, "build_devices", devices)
     monkeypatch.setattr(root, "OFF_WITHIN_S", 10.0 if obeyed else 0.1)
     serving = root.serve(config, SystemClock(), None, Notifier({}))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_sync.documents import cbor, cose, schema
+from cloud_sync.documents.health import Health, read_health, write_health
 from cloud_sync.documents.keys import AgreementKey, BoxSigner
 from cloud_sync.documents.kinds import DocumentType, Reason, Refused
 from cloud_sync.documents.records import GENESIS, MAX_RECORD_BYTES, Row, chain_digest
@@ -24,13 +25,17 @@ _MAX_SEQ: Final = schema.MAX_COUNT
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Rows of one store from ``from_seq`` on. ``prev_digest`` is that of the row before (``GENESIS`` before row 1)."""
+    """Rows of one store from ``from_seq`` on. ``prev_digest`` is that of the row before (``GENESIS`` before row 1).
+
+    ``oldest``: the store has no row before these any more, so nobody need wait for one.
+    """
 
     vehicle: str
     store_id: bytes
     from_seq: int
     prev_digest: bytes
     rows: tuple[Row, ...]
+    oldest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Status:
     parked_at: tuple[float, float] | None = None
     faults: tuple[str, ...] = ()
     time_nonce: bytes | None = None
+    health: Health | None = None
     power: tuple[str, ...] = ()
 
 
@@ -85,6 +91,7 @@ def encode_event_batch(batch: EventBatch, signer: BoxSigner, cloud_public: bytes
         4: batch.prev_digest,
         5: [_write_row(row) for row in batch.rows],
         6: batch.rows[-1].digest if batch.rows else b"",
+        **({7: True} if batch.oldest else {}),
     }
     inner = make(DocumentType.EVENT_BATCH, values, read_event_batch, signer)
     return cose.seal(DocumentType.EVENT_BATCH, batch.vehicle, inner, cloud_public)
@@ -116,6 +123,7 @@ def read_event_batch(value: Any) -> EventBatch:
     prev_digest = left.need(4, "prev_digest", schema.octets, 32)
     raw_rows = left.need(5, "rows", schema.items, MAX_ROWS, _read_row, 1)
     last_digest = left.need(6, "digest", schema.octets, 32)
+    oldest = left.may(7, "oldest", _read_true) is not None
     left.done()
     if from_seq == 1 and prev_digest != GENESIS:
         raise Refused(Reason.BAD_CHAIN, "there is nothing before row 1")
@@ -126,7 +134,13 @@ def read_event_batch(value: Any) -> EventBatch:
         rows.append(Row(seq, boot_epoch, at, payload, digest))
     if digest != last_digest:
         raise Refused(Reason.BAD_CHAIN, f"the digests up to row {rows[-1].seq} do not fit")
-    return EventBatch(vehicle, store_id, from_seq, prev_digest, tuple(rows))
+    return EventBatch(vehicle, store_id, from_seq, prev_digest, tuple(rows), oldest)
+
+
+def _read_true(value: Any, where: str) -> bool:
+    if not schema.flag(value, where):
+        raise schema.bad(where, "true, or nothing, is wanted")
+    return True
 
 
 def _read_row(value: Any, where: str) -> tuple[bytes, Instant, bytes, bytes]:
@@ -169,7 +183,8 @@ def encode_status(status: Status, signer: BoxSigner) -> bytes:
             18: None if status.parked_at is None else [float(degrees) for degrees in status.parked_at],
             19: [schema.cut(fault) for fault in status.faults[:_MAX_FAULTS]],
             20: status.time_nonce,
-            22: [schema.cut(word) for word in status.power[:_MAX_POWER_WORDS]] or None,
+            22: None if status.health is None else write_health(status.health),
+            23: [schema.cut(word) for word in status.power[:_MAX_POWER_WORDS]] or None,
         }
     )
     return make(DocumentType.STATUS, values, read_status, signer)
@@ -208,7 +223,8 @@ def read_status(value: Any) -> Status:
         parked_at=left.may(18, "parked_at", _read_place),
         faults=left.need(19, "faults", schema.items, _MAX_FAULTS, schema.text),
         time_nonce=left.may(20, "time_nonce", schema.octets, 16),
-        power=left.may(22, "power", schema.items, _MAX_POWER_WORDS, schema.text) or (),
+        health=left.may(22, "health", read_health),
+        power=left.may(23, "power", schema.items, _MAX_POWER_WORDS, schema.text) or (),
     )
     left.done()
     return status
