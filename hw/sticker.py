@@ -41,7 +41,7 @@ class Meaning:
 
 MEANINGS: Final[dict[Pattern, Meaning]] = {
     Pattern.GRANTED: Meaning("C'est bon", "La porte s'ouvre ou se ferme à clé."),
-    Pattern.TRY_AGAIN: Meaning("Réessayez", "Tenez la carte immobile. Trop tôt ? Attendez votre heure."),
+    Pattern.TRY_AGAIN: Meaning("Réessayez", "Carte immobile ? Pas trop tôt ? Clé du moteur rangée ?"),
     Pattern.ONE_CARD: Meaning("Une seule carte", "Sortez-la du portefeuille."),
     Pattern.DENIED: Meaning("Non", "Pas de réservation en ce moment, ou carte bloquée."),
     Pattern.OUT_OF_ORDER: Meaning("En panne", "Appelez la mairie."),

@@ -102,6 +102,7 @@ def door_settings(config: Config) -> DoorSettings:
         passenger_contact_pin=door.passenger_contact_pin,
         lock_contact_pin=door.lock_contact_pin,
         lock_button_pin=door.lock_button_pin,
+        key_contact_pin=door.key_contact_pin,
         led_pin=door.led_pin,
         buzzer_pin=door.buzzer_pin,
         relay_active_high=door.relay_active_high,
@@ -168,7 +169,7 @@ def run(config_file: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     logging.basicConfig(level=config.box.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    for problem in check_devices(config):
+    for problem in (*config.shadows, *check_devices(config)):
         # A device may come later; its worker keeps trying. The technician should know now.
         log.warning("%s", problem)
     try:

@@ -52,6 +52,16 @@ class Place(Strict):
     source: str
 
 
+class BoxHealth(Strict):
+    """How the computer in a car was. ``running_s``: since its daemon started; MB are 10^6 bytes."""
+
+    disk_free_mb: int
+    store_mb: int
+    running_s: float
+    temperature_c: float | None = None
+    certificate_end_s: int | None = None
+
+
 class Vehicle(Strict):
     """A car as its box last told. ``None``: not known."""
 
@@ -63,6 +73,7 @@ class Vehicle(Strict):
     charging: str = "unknown"
     door: str = "unknown"
     supply_v: float | None = None
+    health: BoxHealth | None = None
     faults: list[str] = []
     position: Place | None = None
     since_s: float | None = None
@@ -158,6 +169,8 @@ class StationInfo(Strict):
     name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     latitude: Annotated[float, Field(ge=-90, le=90)]
     longitude: Annotated[float, Field(ge=-180, le=180)]
+    sockets: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Cars that can charge there; None: not counted."""
 
 
 def card_uid(text: str) -> str:
