@@ -235,7 +235,7 @@ def test_an_unknown_negative_key_in_any_map_is_refused_and_another_is_ignored(ca
             case.take(forge(case.kind, text_key))
 
 
-OPTIONAL = {DocumentType.STATUS: {15, 16, 17, 18, 20, 22}, DocumentType.BOX_ANSWER: {10, 11}}
+OPTIONAL = {DocumentType.STATUS: {15, 16, 17, 18, 20, 22, 23}, DocumentType.BOX_ANSWER: {10, 11}}
 
 
 @EVERY
