@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cloud_sync.documents import Refused, radio_name
-from cloud_sync.endpoint import lists, tables, views
+from cloud_sync.endpoint import fleet, lists, tables, views
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.cards import Cards, card_values
 from cloud_sync.endpoint.courier import body_max_bytes, phone_routes
@@ -51,6 +51,7 @@ from cloud_sync.endpoint.models import (
 )
 from cloud_sync.endpoint.models_phone import Radio
 from cloud_sync.endpoint.money import money_routes
+from cloud_sync.endpoint.planning import Slot
 from cloud_sync.endpoint.store import Store
 
 PAGES = Path(__file__).parent / "pages"
@@ -175,6 +176,8 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
                     driver = members.driver(db, booking.member, booking.start_s, booking.end_s)
                     keys = json.dumps(booking.phone_keys or driver.phone_keys)
                     values.update(driver=driver.pseudonym, phone_keys=keys, trace=driver.trace)
+                    ends = booking.pickup, booking.dropoff or booking.pickup
+                    fleet.check(db, Slot(booking.vehicle, booking.start_s, booking.end_s, *ends), stations, now_s)
                 values["cards"] = json.dumps(card_values(db, booking.cards, (booking.vehicle,)))
                 db.execute(insert(tables.bookings).values(values))
                 row = lists.issue_within(db, authority, box, now_s, horizon_days)

@@ -169,6 +169,8 @@ class StationInfo(Strict):
     name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     latitude: Annotated[float, Field(ge=-90, le=90)]
     longitude: Annotated[float, Field(ge=-180, le=180)]
+    sockets: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Cars that can charge there; None: not counted."""
 
 
 def card_uid(text: str) -> str:
