@@ -1,4 +1,4 @@
-"""What the box says to the journal: a week of drivers with phones and cards, and nobody's name, key, number or place."""
+"""What the box says to the journal in a week of drivers with phones and cards: nobody's name, key, number or place."""
 
 from __future__ import annotations
 
