@@ -189,11 +189,12 @@ def test_what_a_rig_has_not_is_an_error_that_says_what_to_add(tmp_path: Path) ->
             do()
 
 
+TELLS = {"provision request": " ".join(["11111"] * 8), "box add": " ".join(["22222"] * 8)}
+"""Fingerprints: the box's, and the commune's."""
+
+
 class Recorder:
     """A hand that only takes down what it is given, and finds all well."""
-
-    TELLS = {"provision request": " ".join(["11111"] * 8), "box add": " ".join(["22222"] * 8)}
-    """Fingerprints: the box's, and the commune's."""
 
     def __init__(self) -> None:
         self.given: list[tuple[str, bytes]] = []
@@ -204,9 +205,7 @@ class Recorder:
         answers = {HTTP: 'HTTP/1.1 200 OK\r\n\r\n{"broker_connected": true}', "/run/rig/car": '{"locked": true}'}
         if argv[0] == ASK:
             return Said(0, answers.get(str(argv[1]), ""))
-        told = next(
-            (self.TELLS[each] for each in self.TELLS if each in self.given[-1][0] + stdin.decode("latin-1")), ""
-        )
+        told = next((TELLS[each] for each in TELLS if each in self.given[-1][0] + stdin.decode("latin-1")), "")
         return Said(0, told)
 
     def put(self, name: str) -> bytes:
