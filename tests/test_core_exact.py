@@ -9,7 +9,15 @@ import pytest
 from onboard.core import machine, rental
 from onboard.core.clock import Anchor, ClockQuality, Instant, Span
 from onboard.core.draft import Draft
-from onboard.core.events import ActuationOutcome, ActuationSettled, Charging, ChargingReported, Position, Reading, Signal
+from onboard.core.events import (
+    ActuationOutcome,
+    ActuationSettled,
+    Charging,
+    ChargingReported,
+    Position,
+    Reading,
+    Signal,
+)
 from onboard.core.records import (
     Alert,
     DistanceSource,
@@ -300,14 +308,6 @@ def test_a_rental_that_began_at_a_good_time_tells_the_time_that_surely_is(
     kept = replace(kit.state.kept, rental=running(span=span))
     now = Instant(kit.t, T0 - 10**6, ClockQuality.RTC)
     assert rental.surely_s(replace(kit.state, kept=kept, at=now, anchor=anchor)) == T0 + sure_s
-
-
-def test_a_time_proof_stamps_what_the_rental_lasted_over_a_reboot() -> None:
-    kit = Kit()
-    kit.boot(10.0)
-    proof = Anchor(10.0, T0 + 500.0, T0 + 500.0, ClockQuality.GNSS, doubted_s=9.0)
-    state = replace(kit.state, kept=replace(kit.state.kept, rental=running()), anchor=proof, at=Instant(10.0, 0.0, ClockQuality.UNSET))
-    assert rental.surely_s(state) <= T0 + 500.0
 
 
 @pytest.mark.parametrize(

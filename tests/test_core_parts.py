@@ -144,7 +144,9 @@ def remembering(*ones: Answered, boot_s: float = 10.0, actuation: Actuation | No
     return d
 
 
-@pytest.mark.parametrize(("reason", "pulse", "first"), [("opening", True, 7), ("moving", True, 0), ("opening", False, 0)])
+@pytest.mark.parametrize(
+    ("reason", "pulse", "first"), [("opening", True, 7), ("moving", True, 0), ("opening", False, 0)]
+)
 @pytest.mark.parametrize("status", ["accepted", "denied"])
 def test_an_answer_is_remembered_with_the_pulse_that_it_promises(
     reason: str, first: int, status: str, *, pulse: bool
@@ -160,7 +162,12 @@ def test_too_many_of_one_persons_answers_cost_their_oldest_and_nobody_elses() ->
     d = draft(kit=kit)
     for number, who in enumerate((b"a", b"b", b"a", b"a", b"c", b"d"), start=1):
         results.remember(d, who, bytes([number]) * 16, "unlock", "accepted", "moving")
-    assert [(one.who, one.command_id[0]) for one in d.kept.grants.answered] == [(b"a", 3), (b"a", 4), (b"c", 5), (b"d", 6)]
+    assert [(one.who, one.command_id[0]) for one in d.kept.grants.answered] == [
+        (b"a", 3),
+        (b"a", 4),
+        (b"c", 5),
+        (b"d", 6),
+    ]
 
 
 def test_an_answer_is_forgotten_after_its_day_and_not_at_its_end() -> None:

@@ -121,7 +121,9 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "keys": (
         key_rotation,
         "decode_key_set",
-        lambda document, _roots: down.read_key_set(cbor.loads(cose.open_document(document, DocumentType.KEY_SET).payload)),
+        lambda document, _roots: down.read_key_set(
+            cbor.loads(cose.open_document(document, DocumentType.KEY_SET).payload)
+        ),
     ),
     "http": (grants, "booking_id", bytes.fromhex),
 }
