@@ -70,7 +70,7 @@ class Tries:
                 near = of_function.setdefault(function, Counter())
                 tests = sorted(
                     set(self._reach.get(function, ())) & items.keys(),
-                    key=lambda test: (-near[test], -of_file[test], room not in test, self._took_s[test], test),  # noqa: B023
+                    key=lambda test: (-near[test], -of_file[test], room not in test, self._took_s[test], test),
                 )
                 code, killer = self._fork(session, name, [items[test] for test in tests]) if tests else (33, "")
                 near[killer] += 1

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from onboard.core import machine, rental
+from onboard.core import rental
 from onboard.core.clock import Anchor, ClockQuality, Instant, Span
 from onboard.core.draft import Draft
 from onboard.core.events import (
@@ -19,7 +19,6 @@ from onboard.core.events import (
     Signal,
 )
 from onboard.core.records import (
-    Alert,
     DistanceSource,
     EndRequested,
     Parked,
@@ -32,8 +31,8 @@ from onboard.core.records import (
     TripStarted,
 )
 from onboard.core.state import EndRequest, LastDriver, Meter, Rental, Trip
-from tests.core_kit import ALICE, BOB, HEDE, POLICY, STAFF, T0, Kit, booking, card
-from tests.core_people import ANYWHERE, staff, tap
+from tests.core_kit import ALICE, BOB, HEDE, POLICY, T0, Kit, booking, card
+from tests.core_people import ANYWHERE
 
 BEGUN = Instant(0.0, float(T0), ClockQuality.GNSS)
 
@@ -279,14 +278,6 @@ def test_how_an_end_was_reckoned_is_written_with_it() -> None:
     rental.end_trip(d, TripEndReason.LOCKED)
     assert d.kept.rental is not None
     assert d.kept.rental.billable_basis == "floor"
-
-
-def test_words_for_what_does_not_run() -> None:
-    d = draft(Kit().ready())
-    with pytest.raises(ValueError, match="^no trip to end$"):
-        rental.end_trip(d, TripEndReason.LOCKED)
-    with pytest.raises(ValueError, match="^no rental that can end$"):
-        rental.end_rental(d, RentalEndReason.FINISHED)
 
 
 @pytest.mark.parametrize(

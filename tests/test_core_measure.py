@@ -215,9 +215,12 @@ def test_a_fix_at_the_very_bound_of_noise_counts_and_at_that_of_a_jump_too() -> 
 @pytest.mark.parametrize(
     ("meter", "outcome"),
     [
-        (Meter(odometer_m=1, odometer_driven_m=302, gnss_driven_m=1.0), (302, DistanceSource.ODOMETER, ("distance_disagrees",))),
+        (
+            Meter(odometer_m=1, odometer_driven_m=302, gnss_driven_m=1.0),
+            (302, DistanceSource.ODOMETER, ("distance_disagrees",)),
+        ),
         (Meter(speed_seen=True, speed_driven_m=1.0, gnss_seen=True), (1, DistanceSource.SPEED, ())),
     ],
-)  # fmt: skip
+)
 def test_one_metre_is_a_distance(meter: Meter, outcome: tuple[int, DistanceSource, tuple[str, ...]]) -> None:
     assert result(meter) == outcome

@@ -29,6 +29,11 @@ def draft(boot_s: float = 10.0, kit: Kit | None = None) -> Draft:
 # Cards
 
 SET_IT = "Set the reader to hexadecimal, in the order on air, or lay the card on a desk reader"
+DECIMAL = "It may be a decimal number, and which card that is nobody can tell."
+CUT = (
+    "(88 stands before its first three bytes): the reader cuts it. "
+    "Set it to whole numbers (7 bytes), or lay the card on a desk reader"
+)
 LENGTHS = "a card's number has 8, 14 or 20 hexadecimal ones, no fewer for zeros in front."
 
 
@@ -37,16 +42,8 @@ LENGTHS = "a card's number has 8, 14 or 20 hexadecimal ones, no fewer for zeros 
     [
         ("XXXXXXXX", "'XXXXXXXX' is no card number: hexadecimal digits are wanted (0 to 9, A to F), as on air"),
         ("04A1", f"04A1 has 4 digits; {LENGTHS} {SET_IT}"),
-        (
-            "12345678",
-            f"12345678 has 8 digits; {LENGTHS} It may be a decimal number, and which card that is nobody can tell. "
-            f"{SET_IT}",
-        ),
-        (
-            "88A1B2C3",
-            "88A1B2C3 is the beginning of a longer number (88 stands before its first three bytes): the reader cuts "
-            "it. Set it to whole numbers (7 bytes), or lay the card on a desk reader",
-        ),
+        ("12345678", f"12345678 has 8 digits; {LENGTHS} {DECIMAL} {SET_IT}"),
+        ("88A1B2C3", f"88A1B2C3 is the beginning of a longer number {CUT}"),
     ],
 )
 def test_what_is_said_of_a_number_that_is_none(text: str, said: str) -> None:

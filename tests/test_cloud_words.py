@@ -1,0 +1,183 @@
+"""What is said of a document that is none, to the word, and what is just within its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cloud_sync import documents as d
+from cloud_sync.documents import Refused, cbor, conversation, down, grants, up
+from cloud_sync.documents.conversation import MESSAGE_MAX_BYTES, Answer, Channel, Chunk, Hello, Op, Opening, Wish
+from cloud_sync.documents.kinds import DocumentType
+from onboard.core.grants import BookingKind
+from tests.document_rig import BATCH, BOOKING, BOX, BOX_V, CASES, CLOUD, CLOUD_C, LIST, PASS, payload_of
+from tests.field_edges import put
+
+KEYS_SAID, BATCH_SAID, LIST_SAID = (
+    payload_of(CASES[kind]) for kind in (DocumentType.KEY_SET, DocumentType.EVENT_BATCH, DocumentType.RESERVATION_LIST)
+)
+
+
+TOO_LONG = f"too_large (1): {MESSAGE_MAX_BYTES + 1} bytes, at most {MESSAGE_MAX_BYTES}"
+
+
+def of_list(**changes: object) -> bytes:
+    return d.encode_reservation_list(replace(LIST, **changes), CLOUD, BOX_V.public)  # type: ignore[arg-type]  # its fields
+
+
+def test_a_hellos_parts_are_named() -> None:
+    good = Hello(bytes(16), b"bootbo..", 0x01020304, clock_proven=True, ephemeral=BOX_V.public)
+    said = good.encode()
+    assert said == b"\1\1" + bytes(16) + b"bootbo.." + b"\1\2\3\4" + b"\1" + BOX_V.public
+    assert Hello.decode(said) == good
+    for flags, proven in ((0, False), (1, True), (2, False), (3, True)):
+        assert Hello.decode(said[:30] + bytes([flags]) + said[31:]).clock_proven is proven
+    for bad, words in (
+        (said[:-1], "bad_schema (12): hello of 63 bytes, 64 are wanted"),
+        (b"\2\3" + said[2:], "unknown_version (7): hello of version 2, suite 3"),
+        (said[:31] + b"\4" + said[32:], "bad_schema (12): hello.ephemeral: no compressed P-256 key"),
+    ):
+        with pytest.raises(Refused) as caught:
+            Hello.decode(bad)
+        assert str(caught.value) == words
+
+
+TABLES = {
+    "a hello sealed elsewhere": (
+        lambda: conversation.read_chunk(Chunk(bytes(32), 9, 1, bytes(9)).values(), "part"),
+        "contradiction (20): part: beyond its document's end",
+    ),
+    "an opening of two": (
+        lambda: Opening.decode(cbor.dumps({1: b"p", 2: bytes(8), 3: bytes(64), 4: b"c"})),
+        "contradiction (20): a pass or a reference is wanted, and not both",
+    ),
+    "put without": (
+        lambda: Wish.decode(Wish(bytes(16), Op.PUT).encode()),
+        "contradiction (20): put brings a part of a document, and nothing else does",
+    ),
+    "two keys": (
+        lambda: down.read_key_set(put(KEYS_SAID, (2,), KEYS_SAID[2] * 2)),
+        "contradiction (20): two keys of one id",
+    ),
+    "another's id": (
+        lambda: down.read_key_set(put(KEYS_SAID, (2, 0, 1), bytes(8))),
+        "contradiction (20): key set.keys[0]: 0000000000000000 is not the id of its key",
+    ),
+    "what no such key signs": (
+        lambda: down.read_key_set(put(KEYS_SAID, (2, 0, 3), [1])),
+        "bad_schema (12): key set.keys[0].types: roots sign key sets, boxes their own: no key of the set may",
+    ),
+    "before row 1": (
+        lambda: up.read_event_batch(put(BATCH_SAID, (4,), b"x" * 32)),
+        "bad_chain (19): there is nothing before row 1",
+    ),
+    "a chain that breaks": (
+        lambda: up.read_event_batch(put(BATCH_SAID, (6,), b"x" * 32)),
+        "bad_chain (19): the digests up to row 2 do not fit",
+    ),
+    "rows out of order": (
+        lambda: d.encode_event_batch(replace(BATCH, from_seq=2), BOX, CLOUD_C.public),
+        "bad_chain (19): the rows do not follow one another",
+    ),
+    "a list of 31 days": (
+        lambda: of_list(horizon_end_s=LIST.issued_at_s + 30 * 86_400 + 1),
+        "bad_times (18): the horizon ends before the list begins, or more than 30 days after",
+    ),
+    "a list that ends first": (
+        lambda: of_list(horizon_end_s=LIST.issued_at_s - 1),
+        "bad_times (18): the horizon ends before the list begins, or more than 30 days after",
+    ),
+    "a booking of no time": (
+        lambda: of_list(reservations=(replace(BOOKING, end_s=BOOKING.start_s),)),
+        f"bad_times (18): reservation {BOOKING.id.hex()}: starts at or after its end",
+    ),
+    "a loop that ends elsewhere": (
+        lambda: of_list(reservations=(replace(BOOKING, kind=BookingKind.LOOP),)),
+        f"contradiction (20): reservation {BOOKING.id.hex()}: a loop ends where it began, a one-way booking elsewhere",
+    ),
+    "a booking twice": (
+        lambda: of_list(reservations=(BOOKING, BOOKING)),
+        f"contradiction (20): reservation {BOOKING.id.hex()}: twice",
+    ),
+    "a pass of no time": (
+        lambda: d.encode_pass(replace(PASS, end_s=PASS.start_s), CLOUD),
+        "bad_times (18): starts at or after its end",
+    ),
+    "a pass of more than a day": (
+        lambda: d.encode_pass(replace(PASS, expires_s=PASS.issued_at_s + 86_401), CLOUD),
+        "bad_times (18): not valid at all, or for more than 24 hours",
+    ),
+    "a pass that is over at once": (
+        lambda: d.encode_pass(replace(PASS, expires_s=PASS.issued_at_s), CLOUD),
+        "bad_times (18): not valid at all, or for more than 24 hours",
+    ),
+    "a key of a card that copies": (
+        lambda: grants.read_list(put(LIST_SAID, (5, 0, 9, 1, 2), "uid")),
+        "bad_schema (12): list.reservations[0].cards[1]: only a card of class mutual has a key",
+    ),
+    "an opening too long": (lambda: Opening.decode(bytes(MESSAGE_MAX_BYTES + 1)), TOO_LONG),
+    "a wish too long": (lambda: Wish.decode(bytes(MESSAGE_MAX_BYTES + 1)), TOO_LONG),
+    "an answer too long": (lambda: Answer.decode(bytes(MESSAGE_MAX_BYTES + 1)), TOO_LONG),
+    "a seal of another's": (
+        lambda: Channel(bytes(64), bytes(32), bytes(32), box=True).open(b"h", bytes(20)),
+        "bad_seal (10): damaged, or not for this conversation",
+    ),
+    "CBOR: nothing": (lambda: cbor.loads(b""), "not_cbor (2): truncated"),
+    "CBOR: cut": (lambda: cbor.loads(b"\x42x"), "not_cbor (2): truncated"),
+    "CBOR: cut in a head": (lambda: cbor.loads(b"\x19\x01"), "not_cbor (2): truncated"),
+    "CBOR: too much": (lambda: cbor.loads(b"\x01\x02\x03"), "not_cbor (2): 2 bytes too many"),
+    "CBOR: a tag": (lambda: cbor.loads(b"\xc0\x00"), "not_cbor (2): an item that no document uses"),
+    "CBOR: undefined": (lambda: cbor.loads(b"\xf7"), "not_cbor (2): an item that no document uses"),
+    "CBOR: a length of 28": (lambda: cbor.loads(b"\x1c" + bytes(16)), "not_cbor (2): a length that is not given"),
+    "CBOR: endless": (lambda: cbor.loads(b"\x9f\xff"), "not_cbor (2): a length that is not given"),
+    "CBOR: too large": (lambda: cbor.loads(b"\x41x", 1), "too_large (1): 2 bytes, at most 1"),
+    "CBOR: too deep": (lambda: cbor.loads(b"\x81" * 9 + b"\x01"), "too_large (1): nested deeper than 8"),
+    "CBOR: too many": (lambda: cbor.scan(b"\x83\x01\x01\x01", 3), "too_large (1): more than 3 items"),
+    "CBOR: long form": (lambda: cbor.loads(b"\x18\x01"), "not_deterministic (3): not in the shortest, sorted form"),
+    "CBOR: out of order": (
+        lambda: cbor.loads(b"\xa2\x02\x01\x01\x01"),
+        "not_deterministic (3): not in the shortest, sorted form",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_what_is_said_of_a_document_that_is_none(what: str) -> None:
+    made, words = TABLES[what]
+    with pytest.raises(Refused) as caught:
+        made()
+    assert str(caught.value) == words
+
+
+def test_a_document_may_be_as_deep_as_large_and_of_as_many_items_as_its_bounds() -> None:
+    deep = b"\x81" * 8 + b"\x01"
+    assert cbor.dumps(cbor.loads(deep)) == deep
+    cbor.scan(b"\x82\x01\x01", 3)
+    assert cbor.loads(b"\x41x", 2) == b"x"
+    with pytest.raises(Refused, match=r"^not_cbor \(2\): error decoding text string$"):
+        cbor.loads(b"\x61\xff")
+
+
+def test_what_is_just_within_its_bounds_is_signed() -> None:
+    assert of_list(horizon_end_s=LIST.issued_at_s + 30 * 86_400)
+    assert of_list(horizon_end_s=LIST.issued_at_s)
+    assert d.encode_pass(replace(PASS, expires_s=PASS.issued_at_s + 86_400), CLOUD)
+    assert d.encode_pass(replace(PASS, expires_s=PASS.issued_at_s + 1), CLOUD)
+    assert d.encode_pass(replace(PASS, end_s=PASS.start_s + 1), CLOUD)
+
+
+def test_every_field_of_an_answer_and_a_wish_has_its_number() -> None:
+    part = Chunk(bytes(range(32)), 300, 7, b"part")
+    said = {1: bytes(range(32)), 2: 300, 3: 7, 4: b"part"}
+    answer = Answer("ok", "why", "locked", 2, bytes(range(16)), 4, 5, 6, 7, bytes(16), 9, part, 11)
+    numbers = {1: "ok", 2: "why", 3: "locked", 4: 2, 5: bytes(range(16)), 6: 4, 7: 5, 8: 6, 9: 7, 10: bytes(16), 11: 9}
+    assert cbor.loads(answer.encode()) == numbers | {12: said, 13: 11}
+    assert Answer.decode(answer.encode()) == answer
+    for wish, more in (
+        (Wish(bytes(16), Op.PUT, part), {3: said}),
+        (Wish(bytes(16), Op.GET, None, 8, 9), {4: 8, 5: 9}),
+        (Wish(bytes(16), Op.LOCK), {}),
+    ):
+        assert cbor.loads(wish.encode()) == {1: bytes(16), 2: int(wish.op)} | more
+        assert Wish.decode(wish.encode()) == wish
