@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cloud_sync import documents as d
-from cloud_sync.documents import Refused, cbor, conversation, down, grants, up
+from cloud_sync.documents import Refused, cbor, conversation, cose, down, grants, keys, up
 from cloud_sync.documents.conversation import MESSAGE_MAX_BYTES, Answer, Channel, Chunk, Hello, Op, Opening, Wish
 from cloud_sync.documents.kinds import DocumentType
+from cloud_sync.documents.signed import check_key, check_public
 from onboard.core.grants import BookingKind
-from tests.document_rig import BATCH, BOOKING, BOX, BOX_V, CASES, CLOUD, CLOUD_C, LIST, PASS, payload_of
+from tests.document_rig import (
+    BATCH,
+    BOOKING,
+    BOX,
+    BOX_V,
+    CAR,
+    CASES,
+    CLOUD,
+    CLOUD_C,
+    KEYS,
+    LIST,
+    PASS,
+    STRANGER,
+    payload_of,
+)
 from tests.field_edges import put
 
 KEYS_SAID, BATCH_SAID, LIST_SAID = (
@@ -181,3 +198,155 @@ def test_every_field_of_an_answer_and_a_wish_has_its_number() -> None:
     ):
         assert cbor.loads(wish.encode()) == {1: bytes(16), 2: int(wish.op)} | more
         assert Wish.decode(wish.encode()) == wish
+
+
+# Envelopes, signatures and keys
+
+ACK = CASES[DocumentType.ACK]
+SIGNED = cose.parse_sign1(ACK.data)
+OF_LIST = cose.parse_sealed(CASES[DocumentType.RESERVATION_LIST].data)
+
+
+def enveloped(protected: Any, unprotected: Any = None, payload: Any = b"x", signature: Any = bytes(64)) -> bytes:
+    head = protected if isinstance(protected, bytes | int) else cbor.dumps(protected)
+    return b"\xd2" + cbor.dumps([head, {} if unprotected is None else unprotected, payload, signature])
+
+
+def header(kind: Any = 5, major: Any = 1, algorithm: Any = -8, kid: Any = b"12345678") -> dict[int, Any]:
+    return {1: algorithm, 4: kid, -70001: [kind, major]}
+
+
+SHAPE = "bad_envelope (4): not a COSE_Sign1 of the allowed shape"
+HEADER = "bad_envelope (4): protected header"
+STRANGERS = STRANGER.kid.hex()
+ENVELOPES = {
+    "nothing": (b"", "bad_envelope (4): empty"),
+    "no envelope": (b"\xd1", "bad_envelope (4): no COSE document"),
+    "much too large": (b"\xd2" + bytes(65_536), "too_large (1): 65537 bytes, at most 65536"),
+    "a number": (b"\xd2\x01", SHAPE),
+    "a signature too short": (enveloped(header(), signature=bytes(63)), SHAPE),
+    "something unprotected": (enveloped(header(), {1: 2}), SHAPE),
+    "no payload": (enveloped(header(), payload=None), SHAPE),
+    "a header of no map": (enveloped([1]), HEADER),
+    "a header without a key id": (enveloped({1: -8, -70001: [5, 1]}), HEADER),
+    "a header with more": (enveloped(header() | {5: 1}), HEADER),
+    "a header of words": (enveloped({"1": -8, 4: b"1", -70001: [5, 1]}), HEADER),
+    "a type of one number": (enveloped(header() | {-70001: [5]}), "bad_envelope (4): type and version"),
+    "a type of words": (enveloped(header("5")), "bad_envelope (4): type and version"),
+    "an unknown type": (enveloped(header(99)), "unknown_type (6): 99"),
+    "a newer version": (enveloped(header(major=2)), "unknown_version (7): ack of major version 2, this is 1"),
+    "another algorithm": (enveloped(header(algorithm=-7)), "bad_algorithm (5): -7, only -8 is allowed here"),
+    "a float": (enveloped(header(algorithm=-8.0)), "bad_algorithm (5): -8.0, only -8 is allowed here"),
+    "no key id": (enveloped(header(kid=b"")), "bad_envelope (4): key id"),
+    "a key id too long": (enveloped(header(kid=bytes(17))), "bad_envelope (4): key id"),
+    "a key id of text": (enveloped(header(kid="1")), "bad_envelope (4): key id"),
+    "an ack too large": (enveloped(header(), payload=bytes(500)), "too_large (1): ack of 594 bytes, at most 512"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ENVELOPES)
+def test_what_is_said_of_an_envelope_that_is_none(what: str) -> None:
+    data, words = ENVELOPES[what]
+    with pytest.raises(Refused) as caught:
+        cose.parse_sign1(data)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_a_key_id_has_one_to_sixteen_bytes(size: int) -> None:
+    assert cose.parse_sign1(enveloped(header(kid=bytes(size)))).kid == bytes(size)
+
+
+def resealed(recipient: dict[int, Any], iv: bytes = OF_LIST.iv, x: bytes = OF_LIST.ephemeral[1:]) -> bytes:
+    return cose._encrypt(OF_LIST.protected, iv, OF_LIST.ciphertext, cbor.dumps(recipient), x)
+
+
+SEALS: dict[str, tuple[Callable[[], Any], str]] = {
+    "an iv too short": (
+        lambda: cose.parse_sealed(resealed({1: -25, 4: bytes(8)}, bytes(11))),
+        "bad_envelope (4): not a COSE_Encrypt of the allowed shape",
+    ),
+    "a point too short": (
+        lambda: cose.parse_sealed(resealed({1: -25, 4: bytes(8)}, x=bytes(31))),
+        "bad_envelope (4): not a COSE_Encrypt of the allowed shape",
+    ),
+    "another agreement": (
+        lambda: cose.parse_sealed(resealed({1: -26, 4: bytes(8)})),
+        "bad_algorithm (5): -26, only -25 is allowed here",
+    ),
+    "a recipient of nine bytes": (
+        lambda: cose.parse_sealed(resealed({1: -25, 4: bytes(9)})),
+        "bad_envelope (4): recipient's key id",
+    ),
+    "a recipient of no bytes": (
+        lambda: cose.parse_sealed(resealed({1: -25, 4: "12345678"})),
+        "bad_envelope (4): recipient's key id",
+    ),
+    "another's": (
+        lambda: cose.unseal(OF_LIST, CAR, CLOUD_C),
+        f"other_recipient (11): sealed to key {BOX_V.kid.hex()}, ours is {CLOUD_C.kid.hex()}",
+    ),
+    "another car's": (lambda: cose.unseal(OF_LIST, "hede-2", BOX_V), "bad_seal (10): damaged, or not for hede-2"),
+    "not sealed": (
+        lambda: cose.open_document(
+            cose.sign1(DocumentType.RESERVATION_LIST, b"x", CLOUD), DocumentType.RESERVATION_LIST
+        ),
+        "not_sealed (9): reservation_list",
+    ),
+    "another type": (
+        lambda: cose.open_document(ACK.data, DocumentType.PASS),
+        "wrong_type (8): a ack, a pass is wanted",
+    ),
+    "a stranger's": (
+        lambda: ACK.take(d.encode_ack(ACK.value, STRANGER)),
+        f"unknown_key_id (14): {STRANGERS}",
+    ),
+    "a key that may not": (
+        lambda: ACK.take(ACK.data, keys=replace(KEYS, keys=(CLOUD.may_sign(DocumentType.PASS),))),
+        f"key_not_allowed (15): {CLOUD.kid.hex()} does not sign a ack",
+    ),
+    "a broken signature": (
+        lambda: check_key(replace(SIGNED, signature=bytes(64)), KEYS),
+        f"bad_signature (16): key {CLOUD.kid.hex()}",
+    ),
+    "a broken signature of one key": (
+        lambda: check_public(replace(SIGNED, signature=bytes(64)), (BOX.public, CLOUD.public)),
+        f"bad_signature (16): key {CLOUD.kid.hex()}",
+    ),
+    "none of these keys": (
+        lambda: check_public(SIGNED, (BOX.public, STRANGER.public)),
+        f"unknown_key_id (14): {CLOUD.kid.hex()}",
+    ),
+    "for another car": (lambda: ACK.take(ACK.data, vehicle="hede-2"), "wrong_vehicle (17): for hede-1, this is hede-2"),
+    "no key": (lambda: d.Signer.from_pem(b"x"), "bad_key_file (24): no unencrypted PKCS8 private key in PEM"),
+    "another sort of key": (lambda: d.Signer.from_pem(BOX.to_pem()), "bad_key_file (24): an Ed25519 key is wanted"),
+    "no P-256 key": (lambda: d.BoxSigner.from_pem(CLOUD.to_pem()), "bad_key_file (24): a P-256 key is wanted"),
+}
+
+
+@pytest.mark.parametrize("what", SEALS)
+def test_what_is_said_of_a_seal_a_signature_or_a_key_that_does_not_hold(what: str) -> None:
+    made, words = SEALS[what]
+    with pytest.raises(Refused) as caught:
+        made()
+    assert str(caught.value) == words
+
+
+def test_who_signs_what_is_fixed() -> None:
+    for signer, kind, said in (
+        (BOX, DocumentType.ACK, "a BoxSigner does not sign a ack"),
+        (CLOUD, DocumentType.STATUS, "a Signer does not sign a status"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}$"):
+            cose.sign1(kind, b"x", signer)
+
+
+def test_a_private_number_lies_below_the_order_and_above_zero() -> None:
+    for number in (0, keys._ORDER, 2**256 - 1):
+        with pytest.raises(ValueError, match=r"^no P-256 private key$"):
+            d.BoxSigner.from_bytes(number.to_bytes(32))
+    for secret in (b"\x01" * 31, b"\0" * 32 + b"\1"):
+        with pytest.raises(ValueError, match=r"^no P-256 private key$"):
+            d.BoxSigner.from_bytes(secret)
+    for number in (1, keys._ORDER - 1):
+        assert d.BoxSigner.from_bytes(number.to_bytes(32)).to_bytes() == number.to_bytes(32)
