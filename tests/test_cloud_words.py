@@ -48,6 +48,7 @@ def test_a_hellos_parts_are_named() -> None:
     said = good.encode()
     assert said == b"\1\1" + bytes(16) + b"bootbo.." + b"\1\2\3\4" + b"\1" + BOX_V.public
     assert Hello.decode(said) == good
+    assert replace(good, clock_proven=False).encode() == said[:30] + b"\0" + said[31:]
     for flags, proven in ((0, False), (1, True), (2, False), (3, True)):
         assert Hello.decode(said[:30] + bytes([flags]) + said[31:]).clock_proven is proven
     for bad, words in (

@@ -47,8 +47,10 @@ def scan(data: bytes, max_items: int = MAX_ITEMS) -> None:
             if len(pending) > MAX_DEPTH:
                 raise Refused(Reason.TOO_LARGE, f"nested deeper than {MAX_DEPTH}")
             pending.append(value * _CONTAINERS[major])
-    if offset != len(data):
-        raise Refused(Reason.NOT_CBOR, "truncated" if offset > len(data) else f"{len(data) - offset} bytes too many")
+    if offset > len(data):
+        raise Refused(Reason.NOT_CBOR, "truncated")
+    if offset < len(data):
+        raise Refused(Reason.NOT_CBOR, f"{len(data) - offset} bytes too many")
 
 
 def _head(data: bytes, offset: int) -> tuple[int, int, int]:
