@@ -160,6 +160,8 @@ MAPS: dict[str, tuple[Callable[[Any], Any], Any, list[tuple[tuple[Any, ...], str
             ),
             *many((4, "prev_digest", octets(32)), (6, "digest", octets(32)), where="batch"),
             ((5,), "batch.rows", array(256, payload(DocumentType.EVENT_BATCH)[5][0], 1)),
+            ((7,), "batch.oldest", ("true or false is wanted", [True], [0])),
+            ((7,), "batch.oldest", ("true, or nothing, is wanted", [], [False])),
             ((5, 0), "batch.rows[0]", ("5 items, or 6 for a dropped row, are wanted", [], [[1] * 4, [1] * 7, {}])),
             ((5, 0, 0), "batch.rows[0].boot_epoch", octets(8)),
             ((5, 0, 1), "batch.rows[0].boot_s", BOOT),
@@ -357,7 +359,7 @@ def test_a_field_is_taken_to_its_edges_and_refused_beyond_by_its_name(
 
 
 MAY_LACK = {
-    *("status.soc", "status.range", "status.supply", "status.parked_at", "status.time_nonce"),
+    *("batch.oldest", "status.soc", "status.range", "status.supply", "status.parked_at", "status.time_nonce"),
     *("list.reservations[0].dropoff", "pass.booking.dropoff", "opening.pass", "opening.reference"),
     *("command.chunk", "command.from_seq", "command.offset"),
     *("answer.time_nonce", "answer.offset", "answer.chunk", "answer.to_seq"),
@@ -378,7 +380,7 @@ def test_a_missing_field_is_named_with_its_number(name: str, at: tuple[Any, ...]
         around = around[key]
     if isinstance(around, list) or where == "pass.cnf":
         return  # no field by itself
-    del around[at[-1]]
+    around.pop(at[-1], None)
     found = schema_says(read, lacking)
     if where in PAIR:
         assert found == f"{where.rpartition('.')[0]}: a card's key has a slot, and the other way round"
