@@ -333,6 +333,12 @@ def test_what_is_said_of_a_seal_a_signature_or_a_key_that_does_not_hold(what: st
     assert str(caught.value) == words
 
 
+def test_whom_a_document_is_sealed_to_or_nobody() -> None:
+    assert cose.sealed_to(CASES[DocumentType.RESERVATION_LIST].data) == BOX_V.kid
+    assert cose.sealed_to(ACK.data) == b""
+    assert cose.sealed_to(b"") == b""
+
+
 def test_who_signs_what_is_fixed() -> None:
     for signer, kind, said in (
         (BOX, DocumentType.ACK, "a BoxSigner does not sign a ack"),

@@ -32,7 +32,7 @@ def test_a_start_in_a_trip_goes_on_from_what_was_kept(trace: bool, speed_seen: b
     state, commands = machine.step(State(kept, POLICY), Started(EPOCH, "1.2.3"), Instant(50.0, 0.0, ClockQuality.UNSET))
     [written] = [command.records for command in commands if isinstance(command, Record)]
     assert written == (Booted("1.2.3", 1),), "nothing is due yet"
-    assert (state.boot_epoch, state.software) == (EPOCH, "1.2.3")
+    assert (state.boot_epoch, state.software, state.began_s) == (EPOCH, "1.2.3", 50.0)
     assert (state.doors.touched_s, state.vehicle.bus_since_s) == (50.0, 50.0)
     assert (state.sending.acked_seq, state.sending.sent_seq, state.sending.heard_at_s) == (4, 4, 50.0)
     assert state.track_at_s == (50.0 + POLICY.track_every_s if trace else None)
