@@ -61,7 +61,7 @@ def test_a_hellos_parts_are_named() -> None:
         assert str(caught.value) == words
 
 
-TABLES = {
+TABLES: dict[str, tuple[Callable[[], Any], str]] = {
     "a hello sealed elsewhere": (
         lambda: conversation.read_chunk(Chunk(bytes(32), 9, 1, bytes(9)).values(), "part"),
         "contradiction (20): part: beyond its document's end",

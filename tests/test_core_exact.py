@@ -41,9 +41,9 @@ def draft(kit: Kit) -> Draft:
     return Draft(kit.state, Instant(kit.t, 0.0, ClockQuality.UNSET))
 
 
-def driven(**changes: object) -> Kit:
+def driven() -> Kit:
     """A car whose running rental was driven to a place that is no station, and locked there."""
-    kit = Kit().ready(booking(**changes))
+    kit = Kit().ready()
     kit.begin()
     kit.travel(to=ANYWHERE)
     kit.end()

@@ -59,9 +59,9 @@ def test_a_stations_circle_ends_with_its_radius_and_of_two_the_nearer_counts() -
     kit = Kit().ready()
     kit.at(HEDE)
     away_m = distance_m(Position(HEDE.latitude, HEDE.longitude, 0.0, 3, 1.0, 0.0), 48.2970, -1.8011)
+    edge = Station("edge", 48.2970, -1.8011, away_m)
     for radius_m, found in ((away_m, "edge"), (away_m - 0.01, None)):
-        edge = Station("edge", 48.2970, -1.8011, radius_m)
-        state = replace(kit.state, policy=replace(POLICY, stations=(edge,)))
+        state = replace(kit.state, policy=replace(POLICY, stations=(replace(edge, radius_m=radius_m),)))
         station = station_at(state, kit.t)
         assert (station.id if station else None) == found
     twins = tuple(Station(name, HEDE.latitude, HEDE.longitude, 60.0) for name in "ab")
