@@ -121,8 +121,7 @@ class Interlock:
                 self._known = replace(self._known, bus=bus)
             case PositionReported(position=position):
                 self._known = replace(self._known, fix=position)
-            case _:
-                pass  # everything else says nothing about motion
+            # Everything else says nothing about motion.
 
     def moving(self, at_s: float) -> bool:
         """Tell whether the car moves, or moved lately, as far as anybody knows at boot time ``at_s``."""
@@ -148,7 +147,7 @@ class Interlock:
     def _motion(self, at_s: float) -> Denied | None:
         """Rules 2 to 6."""
         known, settings = self._known, self._settings
-        slow = False
+        slow: bool = False
         if known.speed is not None:
             fresh = known.speed.fresh(at_s)
             slow = abs(known.speed.value) <= settings.moving_mps
