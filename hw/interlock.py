@@ -121,7 +121,8 @@ class Interlock:
                 self._known = replace(self._known, bus=bus)
             case PositionReported(position=position):
                 self._known = replace(self._known, fix=position)
-            # Everything else says nothing about motion.
+            case _:
+                pass  # everything else says nothing about motion
 
     def moving(self, at_s: float) -> bool:
         """Tell whether the car moves, or moved lately, as far as anybody knows at boot time ``at_s``."""

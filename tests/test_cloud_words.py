@@ -339,6 +339,13 @@ def test_whom_a_document_is_sealed_to_or_nobody() -> None:
     assert cose.sealed_to(b"") == b""
 
 
+def test_a_proposal_is_what_a_root_would_sign_and_is_read_as_such() -> None:
+    assert d.propose_key_set(KEYS) == cbor.dumps(KEYS_SAID)
+    assert d.read_proposal(d.propose_key_set(KEYS)) == KEYS
+    with pytest.raises(Refused, match=r"^not_cbor \(2\): truncated$"):
+        d.read_proposal(b"")
+
+
 def test_who_signs_what_is_fixed() -> None:
     for signer, kind, said in (
         (BOX, DocumentType.ACK, "a BoxSigner does not sign a ack"),
