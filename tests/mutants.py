@@ -39,8 +39,8 @@ AGAIN = {"alive", "no test", "not run"}
 COLUMNS = ("killed", "by types", "timeout", "alive", "no test", "not run")
 
 MYPY = ("mypy", "--config-file=", "--strict", "--ignore-missing-imports", "--no-warn-unused-ignores", "--output=json")
-"""As ``make types`` has it, but for settings that name folders."""
-OF_THE_COPIES = ("has-type", "misc", "no-redef", "type-var", "var-annotated")
+"""As ``make types`` has it, but for settings that name folders; ``stricter`` adds its other rules."""
+OF_THE_COPIES = ("has-type", "ignore-without-code", "misc", "no-redef", "type-var", "var-annotated")
 """Rules that may speak of how mutmut writes mutants down, beside one another."""
 ROOMS = ("onboard", "hw", "cloud_sync")
 
@@ -58,11 +58,18 @@ def file_of(meta: Path) -> str:
     return str(meta.relative_to(MUTANTS).with_suffix(""))
 
 
+def stricter() -> list[str]:
+    """Return the rules that ``make types`` has besides the strict ones, by its own configuration."""
+    wanted = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mypy"]
+    codes = [code for code in wanted["enable_error_code"] if code not in OF_THE_COPIES]
+    return ["--warn-unreachable", *(f"--enable-error-code={code}" for code in codes)]
+
+
 def wrong_types() -> dict[str, set[str]]:
     """Ask mypy about every mutant at once: the mutated functions that it refuses, by file. Runs beside the mutants."""
     rules = [f"--disable-error-code={each}" for each in OF_THE_COPIES]
     rooms = [word for room in ROOMS for word in ("-p", room)]
-    said = subprocess.run([*MYPY, *rules, *rooms], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run([*MYPY, *stricter(), *rules, *rooms], capture_output=True, text=True, check=False).stdout
     errors = [json.loads(line) for line in said.splitlines() if line.strip()]
     found: dict[str, set[str]] = {}
     for file in {error["file"] for error in errors}:
