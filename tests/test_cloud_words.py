@@ -346,6 +346,19 @@ def test_a_proposal_is_what_a_root_would_sign_and_is_read_as_such() -> None:
         d.read_proposal(b"")
 
 
+def test_a_seal_for_no_car_opens_for_none_and_not_without_a_key() -> None:
+    kind = DocumentType.RESERVATION_LIST
+    sealed = cose.seal(kind, "", cose.sign1(kind, b"x", CLOUD), BOX_V.public)
+    assert cose.open_document(sealed, kind, key=BOX_V).payload == b"x"
+    with pytest.raises(ValueError, match=r"^a sealed document needs a key$"):
+        cose.open_document(sealed, kind)
+
+
+def test_a_document_of_the_greatest_length_is_looked_at() -> None:
+    with pytest.raises(Refused, match=r"^bad_envelope \(4\): no COSE document$"):
+        cose.parse_sign1(bytes(65_536))
+
+
 def test_who_signs_what_is_fixed() -> None:
     for signer, kind, said in (
         (BOX, DocumentType.ACK, "a BoxSigner does not sign a ack"),
