@@ -1,7 +1,7 @@
 """Installs the box's Debian package in the guest's tree, and beside it what the bench needs.
 
-The box is untouched: it is what ``apt install ./amibox_*.deb`` makes of a Pi. The bench adds an agent for its commands, an
-environment for the played car and the commune, and in the files that a technician adapts to his car (device names,
+The box is untouched: it is what ``apt install ./amibox_*.deb`` makes of a Pi. The bench adds an agent for its commands,
+an environment for the played car and the commune, and in the files that a technician adapts to his car (device names,
 configuration) it writes the guest's devices.
 """
 
@@ -83,11 +83,9 @@ WantedBy=multi-user.target
 
 def venv(tree: Path, machine: Target) -> None:
     """Make the environment of what is not the box: its own wheels, and behind them the box's environment."""
-    box = set(fetch(machine, requirements(*EXTRAS)))
-    names = {_distribution(each) for each in box}
-    others = [
-        each for each in fetch(machine, requirements(*EXTRAS, "cloud", "bench")) if _distribution(each) not in names
-    ]
+    box = {_distribution(each) for each in fetch(machine, requirements(*EXTRAS))}
+    wheels = fetch(machine, requirements(*EXTRAS, "cloud", "bench"))
+    others = [each for each in wheels if _distribution(each) not in box]
     site = make(machine, tree, VENV, others, ["amibox", "amibox-cloud"])
     box_site = f"/opt/amibox/.venv/lib/python{machine.python}/site-packages"
     (site / "amibox.pth").write_text(f"{box_site}\n")
