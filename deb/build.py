@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from deb import venv
-from deb.places import Put, enabled, places, units
+from deb.places import Put, enabled, places, units, users
 from deb.venv import ROOT, BuildError, Target
 
 CONTROL: Final = Path(__file__).parent / "control"
@@ -23,6 +23,10 @@ SCRIPTS: Final = ("postinst", "prerm", "postrm")
 DOCS: Final = "usr/share/doc/amibox"
 DOCS_TAKEN: Final = ("cards", "fitting", "readonly", "refusals")
 VENV: Final = "opt/amibox/.venv"
+NOT_ON_A_BOX: Final = frozenset({"amibox-cloud"})
+"""The commune's side is another machine's."""
+COMPILE: Final = "/usr/bin/python{python} -m compileall -q -j 0 /{place}/lib"
+CLEAN: Final = "find /opt/amibox -name __pycache__ -type d -prune -exec rm -rf {} +"
 EXTRAS: Final = ("pi",)
 """What the box needs beyond the project's own needs: its pins."""
 
@@ -39,7 +43,8 @@ def build(machine: Target, folder: Path, *numbers: str) -> tuple[Path, ...]:
         wheels = [*venv.fetch(machine, venv.requirements(*EXTRAS)), venv.project(Path(name))]
         tree = Path(name) / "tree"
         tree.mkdir(mode=0o755)
-        venv.make(machine, tree, VENV, wheels, ["amibox"])
+        venv.make(machine, tree, VENV, wheels, sorted(venv.scripts().keys() - NOT_ON_A_BOX))
+        compiled = venv.compiled(machine, tree, VENV)
         put = places(ROOT / "systemd")
         for each in put:
             _install(each, tree)
@@ -50,7 +55,7 @@ def build(machine: Target, folder: Path, *numbers: str) -> tuple[Path, ...]:
         packages = []
         for number in numbers:
             _changelog(tree, number)
-            _control(machine, tree, number, put)
+            _control(machine, tree, number, put, compiled=compiled)
             packages.append(_pack(tree, folder / f"amibox_{number}_{machine.debian}.deb"))
         return tuple(packages)
 
@@ -81,7 +86,7 @@ def _changelog(tree: Path, number: str) -> None:
     (tree / DOCS / "changelog.gz").write_bytes(gzip.compress(said.encode(), 9, mtime=0))
 
 
-def _control(machine: Target, tree: Path, number: str, put: tuple[Put, ...]) -> None:
+def _control(machine: Target, tree: Path, number: str, put: tuple[Put, ...], *, compiled: bool) -> None:
     control = tree / "DEBIAN"
     shutil.rmtree(control, ignore_errors=True)
     control.mkdir()
@@ -90,13 +95,16 @@ def _control(machine: Target, tree: Path, number: str, put: tuple[Put, ...]) -> 
         "@VERSION@": number,
         "@ARCHITECTURE@": machine.debian,
         "@SIZE_KB@": str(sum(each.stat().st_size for each in files) // 1024),
+        "@PYTHON@": machine.python,
         "@ENABLED@": " ".join(enabled(put)),
         "@UNITS@": " ".join(units(put)),
+        "@USERS@": " ".join(users(put)),
+        "@COMPILE@": ":" if compiled else COMPILE.format(python=machine.python, place=VENV),
+        "@CLEAN@": ":" if compiled else CLEAN,
     }
-    script = {**words, "@PYTHON@": f"/usr/bin/python{machine.python}"}
-    for name, known in (("control", {**words, "@PYTHON@": machine.python}), *((each, script) for each in SCRIPTS)):
+    for name in ("control", *SCRIPTS):
         text = (CONTROL / name).read_text()
-        for word, value in known.items():
+        for word, value in words.items():
             text = text.replace(word, value)
         (control / name).write_text(text)
         (control / name).chmod(0o644 if name == "control" else 0o755)

@@ -68,6 +68,12 @@ def units(put: Iterable[Put]) -> tuple[str, ...]:
     return tuple(sorted(name for name in found if not name.endswith(".conf")))
 
 
+def users(put: Iterable[Put]) -> tuple[str, ...]:
+    """Return the users that are ours, as systemd-sysusers makes them."""
+    lines = (line.split() for each in put if each.source.suffix == ".sysusers" for line in each.source.open())
+    return tuple(words[1] for words in lines if words[:1] == ["u"])
+
+
 def enabled(put: Iterable[Put]) -> tuple[str, ...]:
     """Return the units that begin at boot: they say so in a section [Install]."""
     put = tuple(put)

@@ -15,15 +15,16 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 BUILD: Final = ROOT / "build" / "deb"
-KEPT: Final = 4
+KEPT: Final = 8
 """Older sets of wheels are removed beyond this many."""
-LEFT_OUT: Final = frozenset({"pip", "setuptools"})
-"""sqlite-utils wants pip for its plug-ins. The box has none, and nothing is to be installed beside the package."""
+LEFT_OUT: Final = frozenset({"pip", "setuptools", "tzdata"})
+"""sqlite-utils wants pip for its plug-ins: the box has none, and nothing is to be installed beside the package. Time
+zones are Debian's own (tzdata), and the box names none."""
 LIBRARIES: Final = (
     *(f"manylinux_2_{minor}" for minor in (*range(36, 16, -1), 12, 5)),
     *("manylinux2014", "manylinux2010", "manylinux1", "linux"),
 )
-PIP: Final = (sys.executable, "-m", "pip")
+PIP: Final[tuple[str, ...]] = (sys.executable, "-m", "pip")
 QUIET: Final = ("--quiet", "--disable-pip-version-check")
 IN_TREE: Final = ("/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PYPI=1")
 """PYPI=1: lgpio's build then brings its own C library, as its wheels do."""
@@ -84,7 +85,7 @@ def fetch(machine: Target, wanted: Iterable[str]) -> list[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         built = [each for each in wanted if machine.python == "3.13" and each.startswith("lgpio")]
-        command = [*PIP, "download", *QUIET, "--dest", unfinished, "-c", pins, *_tags(machine)]
+        command: list[str | Path] = [*PIP, "download", *QUIET, "--dest", unfinished, "-c", pins, *_tags(machine)]
         _run([*command, *(each for each in wanted if each not in built)])
         for each in built:
             shutil.copy(_built(machine, each), unfinished)
@@ -101,31 +102,65 @@ def project(folder: Path) -> Path:
     return wheel
 
 
-def make(machine: Target, tree: Path, place: str, wheels: Iterable[Path], scripts: Iterable[str]) -> Path:
-    """Make the environment ``/place`` in ``tree``, with some of the project's ``scripts``; return its site-packages."""
+def make(machine: Target, tree: Path, place: str, wheels: Iterable[Path], commands: Iterable[str]) -> Path:
+    """Make the environment ``/place`` in ``tree``, with some of the project's commands; return its site-packages."""
     venv = tree / place
     site = venv / "lib" / f"python{machine.python}" / "site-packages"
     (venv / "bin").mkdir(parents=True)
-    install = [*PIP, "install", *QUIET, "--no-index", "--no-deps", "--no-compile", "--target", site]
+    install: list[str | Path] = [*PIP, "install", *QUIET, "--no-index", "--no-deps", "--no-compile", "--target", site]
     _run([*install, *_tags(machine), *wheels])
-    # pip's notes of where a wheel came from: a folder of this machine.
+    # pip's notes of where a wheel came from, a folder of this machine; scripts, whose first lines name this machine's
+    # Python. What a library says that it has put there is then what is there.
     for note in site.glob("*.dist-info/direct_url.json"):
         note.unlink()
-    shutil.rmtree(site / "bin", ignore_errors=True)  # whose first lines name this machine's Python
+    shutil.rmtree(site / "bin", ignore_errors=True)
+    for record in site.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if (site / line.partition(",")[0]).exists()))
     (venv / "bin" / "python").symlink_to(f"/usr/bin/python{machine.python}")
     (venv / "bin" / "python3").symlink_to("python")
     (venv / "pyvenv.cfg").write_text(
         f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {machine.python}\n"
     )
-    entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    for name in scripts:
-        module, _, function = entries[name].partition(":")
+    for name in commands:
+        module, _, function = scripts()[name].partition(":")
         script = venv / "bin" / name
         script.write_text(
             f"#!/{place}/bin/python\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
         )
         script.chmod(0o755)
     return site
+
+
+def compiled(machine: Target, tree: Path, place: str) -> bool:
+    """Compile ``/place`` in ``tree`` if this machine has the target's Python; tell whether it has."""
+    if sys.version_info[:2] != tuple(map(int, machine.python.split("."))):
+        return False
+    # By hash and unchecked: the package has a date of its own. With the paths of the target.
+    _run(
+        [
+            sys.executable,
+            "-m",
+            "compileall",
+            "-q",
+            "-j",
+            "0",
+            "--invalidation-mode",
+            "unchecked-hash",
+            "-s",
+            str(tree),
+            "-p",
+            "/",
+            tree / place,
+        ]
+    )
+    return True
+
+
+def scripts() -> Mapping[str, str]:
+    """Return the project's commands: name -> what it runs."""
+    found: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    return found
 
 
 def _tags(machine: Target) -> list[str]:
@@ -146,7 +181,7 @@ def _built(machine: Target, requirement: str) -> Path:
         packages = "python3-dev,python3-pip,python3-setuptools,python3-wheel,swig,gcc,libc6-dev"
         _run(["mmdebstrap", "--quiet", "--variant=minbase", f"--architectures={machine.debian}",
               f"--include={packages}", machine.name, tree])  # fmt: skip
-        source = [*PIP, "download", *QUIET, "--no-deps", "--no-build-isolation", "--no-binary=:all:"]
+        source: list[str | Path] = [*PIP, "download", *QUIET, "--no-deps", "--no-build-isolation", "--no-binary=:all:"]
         _run([*source, "--dest", tree / "opt", requirement])
         (packed,) = (tree / "opt").glob("*.tar.gz")
         wheel = "python3 -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir /opt"
@@ -174,15 +209,6 @@ def _run(command: Iterable[str | Path]) -> None:
 
 
 __all__ = [
-    "BUILD",
-    "MACHINES",
-    "RELEASES",
-    "ROOT",
-    "BuildError",
-    "Target",
-    "fetch",
-    "make",
-    "project",
-    "requirements",
-    "target",
-]
+    "BUILD", "MACHINES", "RELEASES", "ROOT", "BuildError", "Target",
+    "compiled", "fetch", "make", "project", "requirements", "scripts", "target",
+]  # fmt: skip

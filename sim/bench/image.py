@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from deb.build import EXTRAS, documents
+from deb.build import EXTRAS
 from deb.venv import BuildError, Target, requirements, target
 from sim.bench import steps
 from sim.bench.release import Release
@@ -151,8 +151,8 @@ class Image:
 
 
 def _project() -> Iterable[str]:
-    """Return every file that the package is made of, with its name."""
-    files = [ROOT / "pyproject.toml", ROOT / "CHANGELOG.md", *documents(), *sorted((ROOT / "systemd").iterdir())]
+    """Return every file that the package is made of, with its name; guests are made without documentation."""
+    files = [ROOT / "pyproject.toml", *(each for each in sorted((ROOT / "systemd").iterdir()) if each.suffix != ".md")]
     for package in ("deb", "onboard", "hw", "cloud_sync", "sim"):
         files += sorted(each for each in (ROOT / package).rglob("*") if each.is_file())
     for file in files:
