@@ -11,13 +11,14 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from cloud_sync.documents import GENESIS, EventBatch, Status
-from cloud_sync.endpoint import derive, tables
+from cloud_sync.endpoint import derive, tables, tariff
 from cloud_sync.endpoint.dialect import insert_new, make_engine, upsert
 from cloud_sync.endpoint.messages import Box, ListRow, LogPlace, StatusResult, Taken
 
@@ -55,11 +56,14 @@ class Store:
         with self.write() as db:
             tables.METADATA.create_all(db)
             version = db.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
+            if db.scalar(select(func.count()).select_from(tables.tariffs)) == 0:
+                db.execute(insert(tables.tariffs).values(asdict(tariff.FIRST)))
             if version is None:
                 db.execute(insert(tables.meta).values(key="schema", value=_SCHEMA))
             elif version in tables.OLDER:
-                signed_by = tables.lists.c.signed_by
-                db.execute(text(f"ALTER TABLE lists ADD COLUMN {signed_by.name} {signed_by.type.compile(db.dialect)}"))
+                if version != "5":
+                    new = tables.lists.c.signed_by
+                    db.execute(text(f"ALTER TABLE lists ADD COLUMN {new.name} {new.type.compile(db.dialect)}"))
                 db.execute(update(tables.meta).where(tables.meta.c.key == "schema").values(value=_SCHEMA))
             elif version != _SCHEMA:
                 raise StoreError(
