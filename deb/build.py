@@ -21,7 +21,10 @@ from deb.venv import ROOT, BuildError, Target
 CONTROL: Final = Path(__file__).parent / "control"
 SCRIPTS: Final = ("postinst", "prerm", "postrm")
 DOCS: Final = "usr/share/doc/amibox"
-DOCS_TAKEN: Final = ("cards", "fitting", "readonly", "refusals")
+NOT_FOR_A_BOX: Final = frozenset(
+    {"bench", "decisions", "protocol", "reliability", "rig", "states", "verification", "walk"}
+)
+"""Pages of docs/ for whoever works on the project: not needed beside a car, and long."""
 VENV: Final = "opt/amibox/.venv"
 NOT_ON_A_BOX: Final = frozenset({"amibox-cloud"})
 """The commune's side is another machine's."""
@@ -69,7 +72,8 @@ def _install(put: Put, tree: Path) -> None:
 
 def documents() -> tuple[Path, ...]:
     """Return what a technician reads without a network; links lead from one to the other as in the project."""
-    found = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS_TAKEN)]
+    found = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+    found = [page for page in found if page.stem not in NOT_FOR_A_BOX]
     return tuple(found + sorted((ROOT / "hw").rglob("*.md")) + sorted((ROOT / "hw").glob("*.svg")))
 
 
