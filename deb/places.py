@@ -70,7 +70,8 @@ def units(put: Iterable[Put]) -> tuple[str, ...]:
 
 def users(put: Iterable[Put]) -> tuple[str, ...]:
     """Return the users that are ours, as systemd-sysusers makes them."""
-    lines = (line.split() for each in put if each.source.suffix == ".sysusers" for line in each.source.open())
+    texts = (each.source.read_text() for each in put if each.source.suffix == ".sysusers")
+    lines = (line.split() for text in texts for line in text.splitlines())
     return tuple(words[1] for words in lines if words[:1] == ["u"])
 
 
