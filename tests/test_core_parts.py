@@ -10,10 +10,10 @@ import pytest
 from onboard.core import known, results
 from onboard.core.cards import number_fault, typed_number
 from onboard.core.clock import ClockQuality, Instant, Span
-from onboard.core.commands import Action, SetSupplyLevel, SupplyLevel
+from onboard.core.commands import Action
 from onboard.core.draft import Draft
-from onboard.core.events import ActuationOutcome, ActuationSettled, Position, Reading, SupplyReported
-from onboard.core.records import AccessDenied, SupplyChanged
+from onboard.core.events import ActuationOutcome, ActuationSettled, Position, Reading
+from onboard.core.records import AccessDenied
 from onboard.core.state import Actuation, Answered, Share
 from tests.core_kit import POLICY, Kit, booking
 
@@ -109,18 +109,6 @@ def test_a_place_beyond_them_is_none(latitude: float, longitude: float) -> None:
 
 def test_nobodys_card_has_no_key() -> None:
     assert known.card_key(Kit().ready().state, b"nobody--") is None
-
-
-# The battery
-
-
-def test_a_battery_of_no_voltage_at_all_is_told_as_such() -> None:
-    kit = Kit()
-    for _ in range(62):
-        kit.give(SupplyReported(0.0), 1.0)
-    kit.wait(5.0)
-    assert kit.last(SupplyChanged) == SupplyChanged("off", 0.0)
-    assert SetSupplyLevel(SupplyLevel.OFF) in kit.commands
 
 
 # Answers that are remembered
