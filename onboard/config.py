@@ -7,6 +7,7 @@ such device. Nothing here knows an adapter: the composition root turns these sec
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-MODELS: Final = Path(__file__).parent.parent / "hw" / "models"
+MODELS: Final = importlib.resources.files("hw.models")
 """Where the cars are. Only the names count here: what is in the folders is the devices' room."""
 PCSC: Final = "pcsc"
 """As ``hw.card_link`` has it."""
@@ -259,7 +260,8 @@ def section_keys(cls: type) -> dict[str, Any]:
 
 def load_config(file: Path) -> Config:
     """Read ``file``. Raises ``ConfigError`` with every mistake in it."""
-    return parse_config(read_text(file), file, sorted(found.parent.name for found in MODELS.glob("*/model.toml")))
+    cars = sorted(each.name for each in MODELS.iterdir() if (each / "model.toml").is_file())
+    return parse_config(read_text(file), file, cars)
 
 
 def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:

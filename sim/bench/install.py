@@ -104,17 +104,20 @@ def project(tree: Path, wheel: Path, root: Path, log: Path) -> None:
     shutil.copy(root / "README.md", tree / "opt/amibox")
     units = root / "systemd"
     _put(tree, "usr/lib/sysusers.d/amibox.conf", (units / "amibox.sysusers").read_text())
+    _put(tree, "usr/lib/tmpfiles.d/amibox.conf", (units / "amibox.tmpfiles").read_text())
     _in(tree, log, "systemd-sysusers && install -d -o root -g amibox -m 750 /etc/amibox")
     _put(tree, "etc/amibox/box.toml", configuration((units / "amibox.toml").read_text()))
     _in(tree, log, "chown root:amibox /etc/amibox/box.toml && chmod 640 /etc/amibox/box.toml")
     _put(tree, "etc/udev/rules.d/80-amibox.rules", (units / "80-amibox.rules").read_text() + DEVICES)
     _put(tree, "etc/systemd/network/80-can0.network", (units / "80-can0.network").read_text())
     _put(tree, "etc/systemd/system/amibox.service", (units / "amibox.service").read_text())
+    for name in ("amibox-update.service", "amibox-update.path"):
+        _put(tree, f"etc/systemd/system/{name}", (units / name).read_text())
     _put(tree, "etc/modules-load.d/amibox.conf", (units / "amibox.modules").read_text())
     _put(tree, "etc/systemd/system.conf.d/amibox.conf", (units / "watchdog.conf").read_text())
     _put(tree, "etc/systemd/system/bluetooth.service.d/amibox.conf", (units / "bluetooth.conf").read_text())
     _put(tree, "etc/bluetooth/main.conf", (units / "bluetooth-main.conf").read_text())
-    _in(tree, log, "systemctl enable systemd-networkd bluetooth amibox")
+    _in(tree, log, "systemctl enable systemd-networkd bluetooth amibox amibox-update.path")
     _bench(tree, log)
 
 
