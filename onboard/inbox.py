@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cloud_sync.documents import KeySet, Reason, Refused, Update, UpdateProgress, decode_piece, decode_update
+from cloud_sync.documents import KeySet, Reason, Refused, Update, UpdateProgress, decode_piece, decode_update, update_id
 from cloud_sync.documents.kinds import MAX_BYTES, DocumentType
 from cloud_sync.documents.update import BLOCK_BYTES, BLOCKS_MAX, HEAD_BYTES, fits, head_of, pack, version_number
 from onboard import slots
@@ -66,18 +66,19 @@ class Inbox:
         try:
             data = path.read_bytes()[:BUNDLE_BYTES_MAX]
             document = head_of(data)
-            self._begin(document, decode_update(document, key_set))
+            update = decode_update(document, key_set)
         except Refused:
             path.unlink(missing_ok=True)
             return
-        if self._update is not None:
-            while fits(self._update, self._next, data[(at := self._at(self._next)) : at + BLOCK_BYTES]):
-                self._next += 1
-            self._finish()
+        self._begin(document, update)
+        data = data[: self._data_at + update.size]
+        while fits(update, self._next, data[(at := self._at(self._next)) : at + BLOCK_BYTES]):
+            self._next += 1
+        self._finish()
 
     def offer(self, document: bytes, key_set: KeySet) -> None:
         """Take a signed update: from now on its pieces are wanted. ``Refused``, with the reason in the status too."""
-        update, identity = decode_update(document, key_set), hashlib.sha256(document).digest()
+        update, identity = decode_update(document, key_set), update_id(document)
         if identity in (self._id, self._waiting()):
             return
         known, words = slots.read(self._slots), ""
@@ -90,7 +91,8 @@ class Inbox:
         elif self._update is not None and update.version < self._update.version:
             words = "refused: a newer one is coming in"
         if words:
-            self._id, self._words, self._update = identity, words, None
+            if self._update is None:
+                self._id, self._words = identity, words
             raise Refused(Reason.VERSION_TOO_LOW, words)
         self._write(INCOMING, pack(document))
         self._begin(document, update)
@@ -154,7 +156,7 @@ class Inbox:
         return UpdateProgress(bytes.fromhex(verdict.id), BLOCKS_MAX, verdict.words)
 
     def _begin(self, document: bytes, update: Update) -> None:
-        self._update, self._id, self._words = update, hashlib.sha256(document).digest(), ""
+        self._update, self._id, self._words = update, update_id(document), ""
         self._next, self._data_at = 0, HEAD_BYTES + len(document)
 
     def _at(self, index: int) -> int:
@@ -173,7 +175,7 @@ class Inbox:
     def _waiting(self) -> bytes:
         """Return the id of the complete bundle that waits for the updater, b"" if there is none."""
         with contextlib.suppress(OSError, Refused), (self._folder / BUNDLE).open("rb") as file:
-            return hashlib.sha256(head_of(file.read(HEAD_BYTES + MAX_BYTES[DocumentType.UPDATE]))).digest()
+            return update_id(head_of(file.read(HEAD_BYTES + MAX_BYTES[DocumentType.UPDATE])))
         return b""
 
     def _write(self, name: str, data: bytes) -> None:

@@ -29,17 +29,23 @@ def run(args: argparse.Namespace, ask: Ask) -> int:
     try:
         if args.bundle is not None:
             send(args.bundle.read_bytes(), ask)
-            print(f"{args.bundle} is in the box. It is tried when nobody needs the car: amibox update")
+            _say(
+                f"{args.bundle} is in the box. It is tried when nobody needs the car; amibox update tells how far it is"
+            )
             return 0
         said = ask({"command": "update"})
     except (OSError, ValueError) as error:
         sys.stderr.write(f"amibox update: {error}\n")
         return 1
     origin = "an update" if said["id"] else "the package's own"
-    print(f"version   {said['software']}, {origin}")
-    print(f"update    {said['progress'] or 'none'}")
-    print(f"may be away now: {'no: ' + said['obstacle'] if said['obstacle'] else 'yes'}")
+    _say(f"version   {said['software']}, {origin}")
+    _say(f"update    {said['progress'] or 'none'}")
+    _say(f"may be away now: {'no: ' + said['obstacle'] if said['obstacle'] else 'yes'}")
     return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 def send(data: bytes, ask: Ask) -> None:

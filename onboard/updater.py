@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_sync.documents import Refused, Update, decode_key_set, decode_update
+from cloud_sync.documents import Refused, Update, decode_key_set, decode_update, update_id
 from cloud_sync.documents.update import BLOCK_BYTES, HEAD_BYTES, fits, head_of, version_text
 from onboard import launch, slots
 from onboard.config import BoxConfig
@@ -105,7 +105,7 @@ class Updater:
         try:
             data = self._bundle()
             document = head_of(data)
-            identity = hashlib.sha256(document).hexdigest()
+            identity = update_id(document).hex()
             if self._settled(identity):
                 self._drop()
                 return

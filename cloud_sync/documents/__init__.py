@@ -57,6 +57,7 @@ from cloud_sync.documents.update import (
     decode_update,
     encode_piece,
     encode_update,
+    update_id,
 )
 
 __all__ = [
@@ -120,4 +121,5 @@ __all__ = [
     "record_kind",
     "sealed_to",
     "unproven_pass",
+    "update_id",
 ]

@@ -140,6 +140,11 @@ def fits(update: Update, index: int, data: bytes) -> bool:
     return index < len(update.blocks) and hashlib.sha256(data).digest() == update.blocks[index]
 
 
+def update_id(document: bytes) -> bytes:
+    """Return what names an update: the SHA-256 of its signed document."""
+    return hashlib.sha256(document).digest()
+
+
 def pack(document: bytes, content: bytes = b"") -> bytes:
     """Return a bundle, or its head alone."""
     return MAGIC + len(document).to_bytes(4, "big") + document + content

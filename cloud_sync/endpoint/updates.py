@@ -7,7 +7,6 @@ is: it is sent the signed document first, then the pieces that it lacks, so many
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import zipfile
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from cloud_sync.documents.update import (
     fits,
     head_of,
     pack,
+    update_id,
     version_number,
     version_text,
 )
@@ -61,7 +61,6 @@ def make_content(root: Path, version: str) -> bytes:
                 found[name] = path.read_bytes()
     if "onboard/__main__.py" not in found:
         raise ValueError(f"{root} does not hold the box's software: name the folder of the project with --source")
-    # What importlib.metadata and so `software` in the status read.
     found[f"amibox-{version}.dist-info/METADATA"] = (
         f"Metadata-Version: 2.1\nName: amibox\nVersion: {version}\n".encode()
     )
@@ -76,7 +75,7 @@ def make_content(root: Path, version: str) -> bytes:
 
 
 def needs_of(root: Path) -> tuple[str, ...]:
-    """Return the versions that ``constraints.txt`` pins of the libraries that ``pyproject.toml`` names for every box."""
+    """Return the versions that ``constraints.txt`` pins of the libraries that ``pyproject.toml`` wants for a box."""
     import tomllib  # noqa: PLC0415 -- only who makes a bundle needs it
 
     wanted = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -101,7 +100,7 @@ def read_bundle(data: bytes, key_set: KeySet) -> Offer:
     blocks = tuple(blocks_of(content))
     if len(content) != update.size or not all(fits(update, *each) for each in enumerate(blocks)):
         raise ValueError("the bundle's content is not what was signed: fetch it again")
-    return Offer(update, document, hashlib.sha256(document).digest(), blocks)
+    return Offer(update, document, update_id(document), blocks)
 
 
 class Updates:
