@@ -28,7 +28,7 @@ PART_MAX: Final = 999
 """Largest part of a version: 1.2.3 is number 1002003."""
 MAGIC: Final = b"AMIBOXU1"
 HEAD_BYTES: Final = len(MAGIC) + 4
-_VERSION: Final = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})")
+_VERSION: Final = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})", re.ASCII)
 _NEED: Final = re.compile(r"[a-z0-9-]+==[0-9a-zA-Z.+!]+")
 
 
