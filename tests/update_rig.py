@@ -65,6 +65,7 @@ class Town:
     daemon: Callable[[Town], dict[str, Any]] = lambda town: town.old()
     """What runs after the stop, when it is asked how it is. ConnectionError: nothing answers."""
     stops: bool = True
+    answers: bool = True
     stopped_s: float | None = None
     on_sleep: Callable[[Town], None] = lambda _town: None
 
@@ -86,6 +87,8 @@ class Town:
         return 0.0 if self.stopped_s is None else self.now_s - self.stopped_s - 5.0
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        if not self.answers:
+            raise ConnectionError("no daemon answers")
         self.asked.append(request["command"])
         match request["command"]:
             case "update" if self.stopped_s is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,8 @@ class Offer:
     blocks: tuple[bytes, ...]
 
 
-def make_content(root: Path, version: str) -> bytes:
-    """Return the zip of the box's own files below ``root``: the same files give the same bytes, whoever makes it."""
+def files_of(root: Path) -> dict[str, bytes]:
+    """Return the box's own files below ``root`` by their names. ValueError if they are not there."""
     found: dict[str, bytes] = {}
     for package in PACKAGES:
         for path in (root / package).rglob("*"):
@@ -61,9 +62,14 @@ def make_content(root: Path, version: str) -> bytes:
                 found[name] = path.read_bytes()
     if "onboard/__main__.py" not in found:
         raise ValueError(f"{root} does not hold the box's software: name the folder of the project with --source")
-    found[f"amibox-{version}.dist-info/METADATA"] = (
-        f"Metadata-Version: 2.1\nName: amibox\nVersion: {version}\n".encode()
-    )
+    return found
+
+
+def make_content(files: dict[str, bytes], version: str) -> bytes:
+    """Return the zip of the box's files: the same files give the same bytes, whoever makes it."""
+    # What importlib.metadata reads, and so the status.
+    metadata = f"Metadata-Version: 2.1\nName: amibox\nVersion: {version}\n".encode()
+    found = files | {f"amibox-{version}.dist-info/METADATA": metadata}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
         for name in sorted(found):
@@ -76,8 +82,6 @@ def make_content(root: Path, version: str) -> bytes:
 
 def needs_of(root: Path) -> tuple[str, ...]:
     """Return the versions that ``constraints.txt`` pins of the libraries that ``pyproject.toml`` wants for a box."""
-    import tomllib  # noqa: PLC0415 -- only who makes a bundle needs it
-
     wanted = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
     pins = dict(
         line.partition("==")[::2] for line in (root / "constraints.txt").read_text().splitlines() if "==" in line
@@ -85,9 +89,9 @@ def needs_of(root: Path) -> tuple[str, ...]:
     return tuple(f"{name}=={pins[name].partition(' ')[0]}" for name in sorted(wanted))
 
 
-def make_bundle(root: Path, version: str, signer: Signer) -> bytes:
-    """Return a signed bundle of the box's software below ``root``."""
-    content = make_content(root, version)
+def make_bundle(root: Path, version: str, signer: Signer, **changes: bytes) -> bytes:
+    """Return a signed bundle of the box's software below ``root``. ``changes``: other content for named files."""
+    content = make_content(files_of(root) | changes, version)
     update = describe_content(version_number(version), content, needs_of(root))
     return pack(encode_update(update, signer), content)
 

@@ -1,7 +1,7 @@
 """A new version of the software in the real service: kept when it is good, gone by itself when it is not.
 
-The code is the box's own with another number; a bad one has one file changed. ``CUTS`` adds power cuts at random moments
-of an update (``SEED`` says when).
+The code is the box's own with another number; a bad one has one file changed. ``CUTS`` adds power cuts at random
+moments of an update (``SEED`` says when).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def test_a_version_that_hangs_before_it_is_ready_goes_back_by_itself(town: Town)
     town.rig.until("its trial", town.tried, timeout_s=120)
     main = town.rig.shell("systemctl show amibox -p MainPID --value").strip()
     begun_s = time.monotonic()
-    town.rig.until("the version before, away", lambda: not town.rig.run("test", "-e", f"/proc/{main}").code == 0)
+    town.rig.until("the version before, away", lambda: town.rig.run("test", "-e", f"/proc/{main}").code != 0)
     town.rig.until("the version before", lambda: town.told()["software"] == before, timeout_s=BACK_S)
     town.rig.await_box()
     took_s = time.monotonic() - begun_s
