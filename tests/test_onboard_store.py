@@ -252,7 +252,8 @@ def test_a_migration_of_a_newer_version_is_a_fault_and_the_file_stays(tmp_path: 
 
 
 def test_every_later_migration_leaves_the_version_before_at_work() -> None:
-    assert all(name.startswith(store_schema.EXPANDS) for name in store_schema.KNOWN_MIGRATIONS[1:])
+    later: tuple[str, ...] = store_schema.KNOWN_MIGRATIONS[1:]
+    assert all(name.startswith(store_schema.EXPANDS) for name in later)
 
 
 def test_a_store_that_a_newer_version_expanded_is_read_and_written_by_the_one_before(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def _in_place() -> None:
 
 
 def _unsynced_names() -> None:
-    slots.sync_folder = lambda _folder: None
+    slots.sync_folder = lambda folder: None  # noqa: ARG005 - called by its name
 
 
 WEAKNESSES: Final[dict[str, Callable[[], None]]] = {
