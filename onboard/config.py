@@ -7,9 +7,9 @@ such device. Nothing here knows an adapter: the composition root turns these sec
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-MODELS: Final = importlib.resources.files("hw.models")
+MODELS: Final = sorted(each.name for each in files("hw.models").iterdir() if (each / "model.toml").is_file())
 """Where the cars are. Only the names count here: what is in the folders is the devices' room."""
 PCSC: Final = "pcsc"
 """As ``hw.card_link`` has it."""
@@ -262,8 +262,7 @@ def section_keys(cls: type) -> dict[str, Any]:
 
 def load_config(file: Path) -> Config:
     """Read ``file``. Raises ``ConfigError`` with every mistake in it."""
-    cars = sorted(each.name for each in MODELS.iterdir() if (each / "model.toml").is_file())
-    return parse_config(read_text(file), file, cars)
+    return parse_config(read_text(file), file, MODELS)
 
 
 def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:

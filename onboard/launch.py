@@ -62,9 +62,9 @@ def environment(bundle: Path | None) -> dict[str, str]:
 
 
 def folders() -> tuple[Path, Path] | None:
-    """Return the folders of inbox and slots that the launcher told; None where it told none, or one is missing."""
-    found = [Path(os.environ[name]) for name in (INBOX, SLOTS) if os.environ.get(name)]
-    return (found[0], found[1]) if len(found) == 2 and all(folder.is_dir() for folder in found) else None
+    """Return the folders of inbox and slots that the launcher told; None where it told none, or there is no inbox."""
+    inbox, slots_folder = (os.environ.get(name) for name in (INBOX, SLOTS))
+    return (Path(inbox), Path(slots_folder)) if inbox and slots_folder and Path(inbox).is_dir() else None
 
 
 def boot_id() -> str:

@@ -161,3 +161,5 @@ def test_a_box_takes_updates_only_where_the_launcher_told_both_folders(
     assert launch.folders() is None
     monkeypatch.setenv(launch.INBOX, str(tmp_path))
     assert launch.folders() == (tmp_path, tmp_path)
+    monkeypatch.setenv(launch.SLOTS, str(tmp_path / "not yet"))
+    assert launch.folders() == (tmp_path, tmp_path / "not yet"), "the updater makes it, and has not run yet"
