@@ -13,6 +13,9 @@ from tests.conftest import ROOT
 
 SHIPPED = {
     "amibox.service": "/etc/systemd/system/amibox.service",
+    "amibox-update.service": "/etc/systemd/system/amibox-update.service",
+    "amibox-update.path": "/etc/systemd/system/amibox-update.path",
+    "amibox.tmpfiles": "/usr/lib/tmpfiles.d/amibox.conf",
     "80-can0.network": "/etc/systemd/network/80-can0.network",
     "amibox.modules": "/etc/modules-load.d/amibox.conf",
     "watchdog.conf": "/etc/systemd/system.conf.d/amibox.conf",

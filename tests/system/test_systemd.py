@@ -13,10 +13,6 @@ import pytest
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
-def service() -> str:
-    return (UNITS / "amibox.service").read_text()
-
-
 def exposure(systemd_analyze: Path, unit: Path) -> float:
     command = [str(systemd_analyze), "security", "--offline=true", "--no-pager", str(unit)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -31,16 +27,18 @@ def verify(systemd_analyze: Path, unit: Path) -> str:
     return f"{done.returncode} {done.stdout}{done.stderr}"
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """The unit, as installed where the program is."""
-    program = tmp_path / "opt/amibox/.venv/bin/amibox"
-    program.parent.mkdir(parents=True)
-    program.touch(0o755)
+@pytest.fixture(params=["amibox", "amibox-update"])
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit, as installed where the programs are."""
+    for name in ("amibox-run", "amibox-update"):
+        program = tmp_path / "opt/amibox/.venv/bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch(0o755)
     (tmp_path / "opt/amibox/README.md").touch()
-    unit = tmp_path / "amibox.service"
-    unit.write_text(service().replace("/opt/amibox", f"{tmp_path}/opt/amibox"))
-    return unit
+    for name in ("amibox.service", "amibox-update.service"):
+        text = (UNITS / name).read_text().replace("/opt/amibox", f"{tmp_path}/opt/amibox")
+        (tmp_path / name).write_text(text)
+    return tmp_path / f"{request.param}.service"
 
 
 def test_systemd_understands_every_line_of_the_unit(systemd_analyze: Path, installed: Path) -> None:
@@ -51,7 +49,9 @@ def test_systemd_understands_every_line_of_the_unit(systemd_analyze: Path, insta
 
 def test_the_service_is_exposed_to_little(systemd_analyze: Path, installed: Path) -> None:
     assert exposure(systemd_analyze, installed) <= 2.0
-    installed.write_text(re.sub(r"(?m)^(SystemCallFilter|DevicePolicy).*\n", "", installed.read_text()))
+    installed.write_text(
+        re.sub(r"(?m)^(SystemCallFilter|DevicePolicy|PrivateDevices|PrivateNetwork).*\n", "", installed.read_text())
+    )
     assert exposure(systemd_analyze, installed) > 2.0
 
 
@@ -62,6 +62,7 @@ def test_systemd_would_make_the_user_that_the_service_runs_as() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "amibox" in done.stderr + done.stdout
+    assert "amibox-update" in done.stderr + done.stdout
 
 
 def test_the_can_link_only_listens_at_the_cars_rate() -> None:
