@@ -218,14 +218,14 @@ class Updater:
 
     def _watch(self, trial: Trial) -> None:
         """See a trial to its end: good, or over."""
-        last = "it never answered"
+        last = "its time was over"
         while self._world.boot_s() < trial.until_s - HURRY_S:
             try:
                 said = self._world.ask({"command": "update"})
                 last = unwell(said, trial)
             except ConnectionError:
-                said = {}
-            if said and not last:
+                last = "it does not answer"
+            if not last:
                 self._keep(trial)
                 return
             self._world.sleep(LOOK_EVERY_S)

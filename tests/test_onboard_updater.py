@@ -91,7 +91,7 @@ def test_nothing_is_called_good_before_a_whole_watchdog_period(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("daemon", "why"),
     [
-        (silent, "it never answered"),
+        (silent, "it does not answer"),
         (lambda town: well(town) | {"not_alive": ["gps"]}, "not alive: gps"),
         (lambda town: well(town) | {"faults": ["gps", "door"]}, "new faults: door"),
         (lambda town: well(town) | {"up_s": 20.0}, "it did not run for a watchdog period"),
