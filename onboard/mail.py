@@ -19,6 +19,7 @@ from cloud_sync.documents import (
     BoxSigner,
     DocumentType,
     EventBatch,
+    Health,
     KeySet,
     Offline,
     Reason,
@@ -131,6 +132,8 @@ class Mail:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.key_set: KeySet | None = None
+        self.health: Callable[[], Health | None] = lambda: None
+        """How the computer is; set by whoever knows where it is to look."""
         self._identity = identity
         self._store = store
         self._store_id = store_id
@@ -360,6 +363,7 @@ class Mail:
             faults=tuple(part for part, _ in state.faults)[:FAULTS_MAX],
             time_nonce=nonce,
             update=self.inbox.progress() if self.inbox is not None else None,
+            health=self.health(),
         )
 
 

@@ -29,7 +29,8 @@ from sqlalchemy import (
 SCHEMA_VERSION: Final = 6
 """2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back.
 
-4: commands and captures. 5: ``lists.signed_by``. 6: tariffs and charges, members: an older one would charge nobody.
+4: commands and captures. 5: ``lists.signed_by``. 6: tariffs and charges, members: an older one would charge nobody;
+fittings and technicians: it would serve retired boxes.
 """
 
 OLDER: Final = frozenset({"1", "2", "3", "4", "5"})
