@@ -96,7 +96,7 @@ def batches(draw: st.DrawFn) -> d.EventBatch:
     return d.EventBatch(CAR, draw(IDS), first, before, tuple(made), draw(st.booleans()))
 
 
-WORDS = st.text(min_size=1, max_size=10)
+WORDS = st.text(min_size=1, max_size=8)  # of four bytes each: 32 are the shortest bound
 ANY_OF: dict[DocumentType, st.SearchStrategy[Any]] = {
     DocumentType.KEY_SET: st.builds(
         d.KeySet,
