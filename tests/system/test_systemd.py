@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deb.places import places
+
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
@@ -29,16 +31,21 @@ def verify(systemd_analyze: Path, unit: Path) -> str:
 
 @pytest.fixture(params=["amibox", "amibox-update"])
 def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A unit, as installed where the programs are."""
+    """The unit, as installed where the program is."""
+    for put in places(UNITS):
+        file = tmp_path / put.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(put.mode)
     for name in ("amibox-run", "amibox-update"):
         program = tmp_path / "opt/amibox/.venv/bin" / name
         program.parent.mkdir(parents=True, exist_ok=True)
         program.touch(0o755)
-    (tmp_path / "opt/amibox/README.md").touch()
-    for name in ("amibox.service", "amibox-update.service"):
-        text = (UNITS / name).read_text().replace("/opt/amibox", f"{tmp_path}/opt/amibox")
-        (tmp_path / name).write_text(text)
-    return tmp_path / f"{request.param}.service"
+    (tmp_path / "usr/share/doc/amibox/README.md").touch()
+    unit = tmp_path / f"{request.param}.service"
+    unit.write_text(
+        re.sub(r"/(?=opt/amibox|usr/share/doc)", f"{tmp_path}/", (UNITS / f"{request.param}.service").read_text())
+    )
+    return unit
 
 
 def test_systemd_understands_every_line_of_the_unit(systemd_analyze: Path, installed: Path) -> None:
