@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system deb crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench sticker wiring format clean fuzz mutate coverage
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system deb crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench bundle sticker wiring format clean fuzz mutate coverage
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -125,9 +125,14 @@ hil-other: setup ## tests 1 to 6 and 9 on Debian 13 as well, if what guests are 
 	elif [ $$code -eq 3 ]; then true; \
 	else exit $$code; fi
 
-hil-long: setup ## fifty power cuts (an hour); CUTS=50 SEED=time RELEASE=12
+hil-long: setup ## fifty power cuts, and as many during updates (hours); CUTS=50 SEED=time RELEASE=12
 	$(BIN)/python -m sim.bench image --release $(RELEASE)
-	RELEASE=$(RELEASE) CUTS=$(or $(CUTS),50) $(BIN)/pytest -m hil --durations=0 -v tests/hil/test_10_power.py
+	RELEASE=$(RELEASE) CUTS=$(or $(CUTS),50) $(BIN)/pytest -m hil --durations=0 -v tests/hil/test_10_power.py tests/hil/test_14_update.py
+
+bundle: setup ## the box's software as a signed update; VERSION=1.2.3 KEY=update.pem
+	@test -n "$(VERSION)" -a -n "$(KEY)" || { echo 'Which version, signed with which key? make bundle VERSION=1.2.3 KEY=update.pem'; exit 2; }
+	@mkdir -p build
+	$(BIN)/amibox-cloud update make $(VERSION) --key $(KEY) --out build/amibox-$(VERSION).bundle
 
 sticker: setup ## the sheet for the windscreen; PHONE="02 99 00 00 00"
 	@test -n "$(PHONE)" || { echo 'Whom shall people call? make sticker PHONE="02 99 00 00 00"'; exit 2; }

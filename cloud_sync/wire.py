@@ -30,6 +30,8 @@ class Topic(StrEnum):
     COMMAND = "down/command"
     TIME = "down/time"
     RESEND = "down/resend"
+    UPDATE = "down/update"
+    PIECE = "down/piece"
 
     @property
     def retained(self) -> bool:

@@ -6,11 +6,13 @@ that does not fit or a signal that the DBC lacks is a ``ModelError`` naming file
 
 from __future__ import annotations
 
+import importlib.resources
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.resources.abc import Traversable
 from math import isfinite, lcm
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,7 +23,7 @@ from cantools.database.errors import Error as DbcError
 
 from onboard.core.events import Signal
 
-MODELS: Final = Path(__file__).parent / "models"
+MODELS: Final = importlib.resources.files("hw.models")
 
 ODOMETER_UNIT: Final = "odometer_unit"
 CHARGER_STATE: Final = "charger_state"
@@ -208,14 +210,14 @@ class CarModel:
 
 def known_models() -> list[str]:
     """Names of the models that come with the box."""
-    return sorted(path.parent.name for path in MODELS.glob("*/model.toml"))
+    return sorted(each.name for each in MODELS.iterdir() if (each / "model.toml").is_file())
 
 
-def _folder(name_or_path: str | Path) -> Path:
+def _folder(name_or_path: str | Path) -> Traversable:
     if isinstance(name_or_path, str) and re.fullmatch(r"[a-z0-9_-]+", name_or_path):
-        folder = MODELS / name_or_path
-        if (folder / "model.toml").is_file():
-            return folder
+        shipped = MODELS / name_or_path
+        if (shipped / "model.toml").is_file():
+            return shipped
     folder = Path(name_or_path)
     if not (folder / "model.toml").is_file():
         names = ", ".join(known_models())
@@ -226,13 +228,13 @@ def _folder(name_or_path: str | Path) -> Path:
 class _Loader:
     """Reads one folder; every complaint goes through ``error`` so that it names its place."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Traversable) -> None:
         self.folder = folder
         self.path = folder / "model.toml"
         self.text = self._read(self.path)
         self.dbc = self._dbc()
 
-    def _read(self, path: Path) -> str:
+    def _read(self, path: Traversable) -> str:
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

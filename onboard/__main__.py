@@ -34,7 +34,7 @@ from hw.door import Door, DoorSettings, make_pin_factory
 from hw.gps import Gps, GpsSettings
 from hw.interlock import Interlock, InterlockSettings
 from hw.worker import AdapterError
-from onboard import cli
+from onboard import cli, launch
 from onboard.box import Box, CardKeys, Devices, NoDoor, Setting
 from onboard.config import Config, ConfigError, SupplyConfig, check_devices, load_config
 from onboard.core.commands import Loads
@@ -179,6 +179,7 @@ async def serve(
         key_set=given.key_set,
         key_set_floor=given.key_set_floor,
         uplink=uplink_settings(config, given.vehicle),
+        updates=launch.folders(),
     )
     box = Box(setting)
     loop = asyncio.get_running_loop()
@@ -222,9 +223,21 @@ def run(config_file: Path) -> int:
     return 0
 
 
+def check(config_file: Path) -> int:
+    """Tell whether this version can read what the box has: ``amibox check``. Opens no device and no database."""
+    try:
+        config = load_config(config_file)
+        CarModel.load(config.car.model)
+    except (ConfigError, ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"amibox {version('amibox')}: {config_file} and the model {config.car.model} are fit\n")
+    return 0
+
+
 def main() -> int:
     """Entry point of the ``amibox`` command."""
-    return cli.main(cli.Commands(run=run, inspect_can=inspect_can, inspect_nmea=inspect_nmea, desk=desk))
+    return cli.main(cli.Commands(run=run, check=check, inspect_can=inspect_can, inspect_nmea=inspect_nmea, desk=desk))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
 from onboard.handshake import Handshake
 from onboard.health import look
+from onboard.inbox import Inbox
 from onboard.mail import Identity, Mail
 from onboard.notify import Notifier
 from onboard.phones import Phones
@@ -34,6 +35,7 @@ from onboard.reactor import Clock, Door, Reactor, Worker, Workers
 from onboard.report import report
 from onboard.store_thread import StoreThread
 from onboard.switches import Switches
+from onboard.update_desk import UpdateDesk
 
 log = logging.getLogger("amibox")
 
@@ -105,6 +107,8 @@ class Setting:
     uplink: UplinkSettings | None = None
     carry: Callable[[Topic, bytes], bool] | None = None
     """A way out for documents where there is no uplink; returns whether it took them."""
+    updates: tuple[Path, Path] | None = None
+    """The folders of the inbox and of the slots; None: this box takes no updates."""
 
 
 class Box:
@@ -121,6 +125,7 @@ class Box:
         self._uplink: Uplink | None = None
         self._workers: Workers | None = None
         self._console: Console | None = None
+        self._updates: Inbox | None = None
 
     async def open(self, devices: Devices) -> Reactor:
         """Read the store, put everything together and take the first step of this boot."""
@@ -138,6 +143,8 @@ class Box:
             # Phones come when they come: without a network of its own a car loses none.
             policy = replace(policy, comms_lost_s=math.inf)
         state = State(kept=kept, policy=policy, boot_epoch=setting.boot_epoch, software=setting.software)
+        if setting.updates is not None:
+            self._updates = Inbox(*setting.updates, setting.software)
         self.mail = Mail(
             setting.identity,
             self.store,
@@ -147,6 +154,7 @@ class Box:
             self._publish,
             lambda: list_version(self.reactor.state),
         )
+        self.mail.inbox = self._updates
         certificate = config.uplink.cert_file if config.uplink is not None else None
         started_s = now.boot_s
         self.mail.health = lambda: look(config.box.data_dir, certificate, setting.clock.boot_s() - started_s)
@@ -154,6 +162,8 @@ class Box:
         # The provisioned key set first, then the newer one kept since; each is verified again.
         self.mail.load_key_set(setting.key_set, floor)
         self.mail.load_key_set(opened.keys, floor)
+        if self.mail.key_set is not None and self._updates is not None:
+            self._updates.resume(self.mail.key_set)
         self.reactor = Reactor(state, setting.clock, self.store, devices.door, self.mail)
         self.reactor.observers.extend(devices.observers)
         handshake = Handshake(setting.identity.vehicle, setting.identity.agreement, setting.boot_epoch)
@@ -185,9 +195,11 @@ class Box:
         """Serve until ``stop``. Raises what ended the loop: a failed commit, a broken rule, a dead part."""
         if self._workers is None:
             raise RuntimeError("open comes before run")
-        self._console = Console(
-            self._setting.config.box.socket, {"status": self._status, "store_copy": self._store_copy}
+        desk = UpdateDesk(
+            self._updates, lambda: self.reactor.state, self._silent, self._setting.clock.boot_s, self.reactor.stop
         )
+        handlers = {"status": self._status, "store_copy": self._store_copy, **desk.handlers()}
+        self._console = Console(self._setting.config.box.socket, handlers)
         await self._console.start()
         self._workers.start()
         state = f"{self._setting.identity.vehicle}: ready, with {', '.join(sorted(self.counts()))}"
@@ -253,6 +265,8 @@ class Box:
             while self._inbox:
                 topic, payload = self._inbox.popleft()
                 await self.mail.receive(topic, payload)
+                if self.mail.status_wanted:
+                    await self.mail.send_status(self.reactor.state)
                 # A refused one waits for nothing: whoever floods the carrier must not starve the door.
                 await asyncio.sleep(0)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud_sync.documents import show
-from onboard import provision, store_copy, support
+from onboard import provision, store_copy, support, update_cli
 from onboard.config import BoxConfig
 from onboard.console import ask
 
@@ -55,6 +55,7 @@ class Commands:
     """What only the composition root can do."""
 
     run: Callable[[Path], int]
+    check: Callable[[Path], int]
     inspect_can: Any
     inspect_nmea: Any
     desk: Any
@@ -88,6 +89,10 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
     one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="its configuration (default: %(default)s)")
     one.set_defaults(do=lambda args: commands.run(args.config))
 
+    one = subs.add_parser("check", help="read the configuration and the car's model with this version, and end")
+    one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="the configuration (default: %(default)s)")
+    one.set_defaults(do=lambda args: commands.check(args.config))
+
     for name, text in CHILDREN.items():
         subs.add_parser(name, help=text, add_help=False)
 
@@ -120,6 +125,11 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
     one = subs.add_parser("decode", help="make any document readable: list, pass, batch, status, ...")
     show.add_arguments(one)
     one.set_defaults(do=show.run)
+
+    one = subs.add_parser("update", help=update_cli.HELP)
+    update_cli.add_arguments(one)
+    one.add_argument("--socket", type=Path, default=BoxConfig().socket, help="the daemon's (default: %(default)s)")
+    one.set_defaults(do=lambda args: update_cli.run(args, lambda request: ask(args.socket, request)))
 
     one = subs.add_parser("store", help="the box's database")
     kinds = one.add_subparsers(metavar="WHAT", required=True)

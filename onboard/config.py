@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-MODELS: Final = Path(__file__).parent.parent / "hw" / "models"
+MODELS: Final = sorted(each.name for each in files("hw.models").iterdir() if (each / "model.toml").is_file())
 """Where the cars are. Only the names count here: what is in the folders is the devices' room."""
 PCSC: Final = "pcsc"
 """As ``hw.card_link`` has it."""
@@ -236,15 +237,14 @@ def load_config(file: Path) -> Config:
     box = Reader(file, text).section("box", BoxConfig, section_keys(BoxConfig)) or BoxConfig()
     town = box.provisioning.with_name(TOWN)
     reader = JoinedReader(file, text, town, read_text(town)) if town.is_file() else Reader(file, text)
-    return _config(reader, sorted(found.parent.name for found in MODELS.glob("*/model.toml")))
+    return _config(reader, MODELS)
 
 
 def check_town(text: str, file: Path) -> None:
     """Raise ``ConfigError`` with every mistake in the town hall's part, whatever the technician's says."""
-    cars = sorted(found.parent.name for found in MODELS.glob("*/model.toml"))
     # A car of the technician's own, for one that the town hall leaves out.
-    car = "" if "car" in Reader(file, text).lines else f'[car]\nmodel = "{cars[0]}"\n'
-    _config(JoinedReader(file, car, file, text), cars)
+    car = "" if "car" in Reader(file, text).lines else f'[car]\nmodel = "{MODELS[0]}"\n'
+    _config(JoinedReader(file, car, file, text), MODELS)
 
 
 def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:

@@ -6,6 +6,7 @@ become a sealed batch, the state becomes a status. The carrier is a function; wh
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections import Counter
@@ -52,6 +53,7 @@ from onboard.core.events import (
 )
 from onboard.core.state import State
 from onboard.core.trip import parked_position
+from onboard.inbox import Inbox
 
 log = logging.getLogger("amibox.mail")
 
@@ -139,6 +141,10 @@ class Mail:
         self._post = post
         self._publish = publish
         self._list_version = list_version
+        self.inbox: Inbox | None = None
+        """Where updates go; None: this box takes none. Set it before a key set is loaded."""
+        self.status_wanted = False
+        """Pieces of an update came, and the cloud should hear how many. Whoever sends a status takes it back."""
         self._key_set_floor = 0
         self._status_seq = 0
         self._word = ""
@@ -158,6 +164,8 @@ class Mail:
             return
         if kept.version >= (self.key_set.version if self.key_set is not None else floor):
             self.key_set = kept
+            if self.inbox is not None:
+                self.inbox.trust(self._identity.roots, document)
 
     def offline(self, boot_epoch: bytes) -> bytes:
         """Return the last will."""
@@ -234,7 +242,15 @@ class Mail:
             case Topic.TIME:
                 self._hear_time(payload, keys)
             case _:
-                raise Refused(Reason.BAD_TOPIC, f"{topic.value} is not for a box")
+                await self._read_update(topic, payload, keys)
+
+    async def _read_update(self, topic: Topic, payload: bytes, keys: KeySet) -> None:
+        if self.inbox is None or topic not in (Topic.UPDATE, Topic.PIECE):
+            raise Refused(Reason.BAD_TOPIC, f"{topic.value} is not for this box")
+        if topic is Topic.UPDATE:
+            await asyncio.to_thread(self.inbox.offer, payload, keys)
+        else:
+            self.status_wanted |= await asyncio.to_thread(self.inbox.piece, payload)
 
     async def _read_key_set(self, payload: bytes) -> None:
         fresh = decode_key_set(payload, self._identity.roots)
@@ -243,6 +259,8 @@ class Mail:
             raise Refused(Reason.VERSION_TOO_LOW, f"key set {fresh.version}, {floor} is known")
         if self.key_set is None or fresh.version > self.key_set.version:
             await self._store.keep_keys(fresh.version, payload)
+            if self.inbox is not None:
+                await asyncio.to_thread(self.inbox.trust, self._identity.roots, payload)
             first, self.key_set = self.key_set is None, fresh
             if not first:
                 self._post(KeySetTaken())
@@ -316,6 +334,7 @@ class Mail:
         if word != self._word:
             self._word, self._since_s = word, time.best_s
         # Milliseconds of this boot: a daemon that starts again in it goes on above what it said before.
+        self.status_wanted = False
         self._status_seq = max(self._status_seq + 1, int(state.at.boot_s * 1000))
         unproven = time.quality < ClockQuality.GNSS
         nonce = self._open_nonce(state.at.boot_s) if unproven or sync.asks(state) else None
@@ -344,6 +363,7 @@ class Mail:
             faults=tuple(part for part, _ in state.faults)[:FAULTS_MAX],
             time_nonce=nonce,
             power=power.words(state),
+            update=self.inbox.progress() if self.inbox is not None else None,
             health=self.health(),
         )
 

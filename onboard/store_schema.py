@@ -1,6 +1,7 @@
 """The database file: its tables, how it is opened, and what makes it unfit.
 
-``sqlite-utils`` owns tables and migrations. Migrations only add, so that the version before still reads the file.
+``sqlite-utils`` owns tables and migrations. Migrations only add, so that the version before still reads and writes the
+file: an update that does not get through its trial gives way to that one, with all that was written meanwhile.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ REQUIRED: Final = {"locking_mode": "exclusive", "journal_mode": "wal", "synchron
 """What must be read back. Any weaker setting was seen to lose acknowledged commits at a power cut."""
 
 KNOWN_MIGRATIONS: Final = ("create_state_and_events",)
+
+EXPANDS: Final = "expand_"
+"""How the name of every later migration begins that leaves the version before at work: new tables, and columns at the
+end that need no value. Another one must wait until no box can go back behind it."""
 
 COLUMNS: Final = {
     "state": ["part", "value", "crc"],
@@ -152,11 +157,11 @@ def _check_migrations(db: Database) -> None:
     """Raise ``Damaged`` or ``StoreTooNew`` if the file is not one that this version can bring up to date."""
     applied = [migration.name for migration in MIGRATIONS.applied(db)]
     # sqlite-utils passes over applied names that it does not know: a downgrade would go unnoticed.
-    unknown = [name for name in applied if name not in KNOWN_MIGRATIONS]
+    beyond = [name for name in applied if name not in KNOWN_MIGRATIONS]
     # A newer version has all of ours and more; one of ours gone is damage, say a flipped letter in its name.
-    if unknown and not set(KNOWN_MIGRATIONS) <= set(applied):
+    if beyond and not set(KNOWN_MIGRATIONS) <= set(applied):
         raise Damaged(f"wrong schema: its migrations are {', '.join(applied)}")
-    if unknown:
+    if unknown := [name for name in beyond if not name.startswith(EXPANDS)]:
         raise StoreTooNew(
             f"the database was written by a newer version (it knows {', '.join(unknown)}). Install that version again;"
             " the file was not touched"

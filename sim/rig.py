@@ -171,7 +171,11 @@ class Rig:
 
     def status(self) -> dict[str, Any]:
         """Ask the box how it is, as ``amibox status`` does. GuestError if it does not answer."""
-        return _ask(self.place, BOX_SOCKET, {"command": "status"})
+        return self.ask({"command": "status"})
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask the box over its socket. GuestError if it does not answer."""
+        return _ask(self.place, BOX_SOCKET, request)
 
     def car(self, do: str, **details: Any) -> dict[str, Any]:
         """Have the car do something; return its truth. GuestError if it is not there or refuses."""

@@ -94,6 +94,12 @@ CASES = {
         _down(DocumentType.RESEND, d.Resend(CAR, STORE, 17), d.encode_resend, d.decode_resend),
         _down(DocumentType.TIME_PROOF, d.TimeProof(CAR, STORE, T0 + 0.5), d.encode_time_proof, d.decode_time_proof),
         Case(
+            DocumentType.UPDATE,
+            world.UPDATE,
+            lambda given: d.encode_update(given, CLOUD),
+            lambda data, keys=KEYS, **_: d.decode_update(data, keys),
+        ),
+        Case(
             DocumentType.EVENT_BATCH,
             BATCH,
             lambda given: d.encode_event_batch(given, BOX, CLOUD_C.public),

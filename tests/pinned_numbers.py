@@ -17,6 +17,15 @@ PINNED: dict[str, dict[str, object]] = {
     "cloud_sync.documents.health": {
         "_MAX_S": 1e10,
     },
+    "cloud_sync.documents.update": {
+        "BLOCK_BYTES": 32_768,
+        "BLOCKS_MAX": 256,
+        "NEEDS_MAX": 64,
+        "NEED_BYTES": 96,
+        "PART_MAX": 999,
+        "MAGIC": b"AMIBOXU1",
+        "HEAD_BYTES": 12,
+    },
     "onboard.core.cards": {
         "CAPTURE_S": 120.0,
         "NUMBER_BYTES": (4, 7, 10),

@@ -338,7 +338,7 @@ def test_the_three_commands_say_what_they_did_and_what_comes_next(
     said = capsys.readouterr().out
     shown = [line for line in proposed.splitlines() if line.startswith("  ")]
     assert sum(line.endswith("for a while)") for line in shown) == 4
-    assert len(shown) == 11  # a version, the sealing key, three new ones, three old ones, the one for updates
+    assert len(shown) == 11  # a version, the sealing key, four new ones, four old ones, the one for updates
     assert [line for line in said.splitlines() if line.startswith("  ")] == shown, "to be compared by eye"
     assert main(["keys", "adopt", str(folder), str(signed)]) == 0
     assert "Restart it now" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cloud_sync import documents as d
 from cloud_sync.documents import Refused
 from cloud_sync.documents.kinds import DocumentType
+from cloud_sync.documents.update import BLOCK_BYTES, BLOCKS_MAX
 from onboard.core.clock import ClockQuality, Instant
 from onboard.core.events import Charging, Intent
 from onboard.core.grants import (
@@ -95,7 +96,7 @@ def batches(draw: st.DrawFn) -> d.EventBatch:
     return d.EventBatch(CAR, draw(IDS), first, before, tuple(made), draw(st.booleans()))
 
 
-WORDS = st.text(min_size=1, max_size=10)
+WORDS = st.text(min_size=1, max_size=8)  # of four bytes each: 32 are the shortest bound
 ANY_OF: dict[DocumentType, st.SearchStrategy[Any]] = {
     DocumentType.KEY_SET: st.builds(
         d.KeySet,
@@ -126,6 +127,15 @@ ANY_OF: dict[DocumentType, st.SearchStrategy[Any]] = {
     DocumentType.ACK: st.builds(d.Ack, st.just(CAR), IDS, COUNTS, st.binary(min_size=32, max_size=32)),
     DocumentType.RESEND: st.builds(d.Resend, st.just(CAR), IDS, COUNTS),
     DocumentType.TIME_PROOF: st.builds(d.TimeProof, st.just(CAR), IDS, SECONDS),
+    DocumentType.UPDATE: st.builds(
+        lambda version, last, blocks, needs: d.Update(
+            version, (len(blocks) - 1) * BLOCK_BYTES + last, tuple(blocks), tuple(needs)
+        ),
+        st.integers(1, 999_999_999),
+        st.integers(1, BLOCK_BYTES),
+        st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=9),
+        st.lists(st.sampled_from(["cbor2==6.3.0", "a==1"]), max_size=3),
+    ),
     DocumentType.EVENT_BATCH: batches(),
     DocumentType.BOX_REQUEST: st.builds(d.BoxRequest, POINTS, st.just(BOX.public), POINTS),
     DocumentType.BOX_ANSWER: st.builds(
@@ -167,6 +177,8 @@ ANY_OF: dict[DocumentType, st.SearchStrategy[Any]] = {
         faults=st.lists(WORDS, max_size=5).map(tuple),
         time_nonce=st.none() | IDS,
         power=st.lists(WORDS, max_size=5).map(tuple),
+        update=st.none()
+        | st.builds(d.UpdateProgress, st.binary(min_size=32, max_size=32), st.integers(0, BLOCKS_MAX), WORDS),
     ),
     DocumentType.OFFLINE: st.builds(d.Offline, st.just(CAR), EIGHT),
 }

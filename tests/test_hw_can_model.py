@@ -18,7 +18,7 @@ from tests.can_rig import AMI, LEAF, Listener
 
 def layout_of(name: str) -> Any:
     """The model's DBC in cantools' own hands, to compare with."""
-    return cantools.database.load_file(MODELS / name / "signals.dbc")
+    return cantools.database.load_string((MODELS / name / "signals.dbc").read_text(encoding="utf-8"), "dbc")
 
 
 # Vectors of the AMI

@@ -177,7 +177,7 @@ def test_a_boot_has_one_name_and_says_nothing_of_its_source() -> None:
 def commands() -> cli.Commands:
     from hw import desk, inspect_can, inspect_nmea  # noqa: PLC0415 - only the root knows them; here the test plays root
 
-    return cli.Commands(run=run, inspect_can=inspect_can, inspect_nmea=inspect_nmea, desk=desk)
+    return cli.Commands(run=run, check=run, inspect_can=inspect_can, inspect_nmea=inspect_nmea, desk=desk)
 
 
 @pytest.mark.parametrize(

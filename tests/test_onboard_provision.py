@@ -36,7 +36,9 @@ def box(tmp_path: Path) -> Path:
 
 
 def amibox(*words: object) -> int:
-    commands = Commands(run=lambda _: 0, inspect_can=inspect_can, inspect_nmea=inspect_nmea, desk=desk)
+    commands = Commands(
+        run=lambda _: 0, check=lambda _: 0, inspect_can=inspect_can, inspect_nmea=inspect_nmea, desk=desk
+    )
     return main(commands, ["provision", *map(str, words)])
 
 

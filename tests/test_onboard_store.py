@@ -18,6 +18,7 @@ from onboard.core.clock import Instant
 from onboard.core.records import Booted, StoreReplaced
 from onboard.core.state import Grants
 from onboard.store import StepRefused, Store, StoreFailed, StoreLocked, StoreTooNew
+from onboard.store_parts import check
 from onboard.store_room import LIMITS
 from onboard.store_thread import StoreThread
 from tests.store_rig import (
@@ -248,6 +249,37 @@ def test_a_migration_of_a_newer_version_is_a_fault_and_the_file_stays(tmp_path: 
         open_store(tmp_path)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob("*.damaged"))
+
+
+def test_every_later_migration_leaves_the_version_before_at_work() -> None:
+    later: tuple[str, ...] = store_schema.KNOWN_MIGRATIONS[1:]
+    assert all(name.startswith(store_schema.EXPANDS) for name in later)
+
+
+def test_a_store_that_a_newer_version_expanded_is_read_and_written_by_the_one_before(tmp_path: Path) -> None:
+    """An update went back after its migration and after a trip: nothing of the trip is lost, and all goes on."""
+    opened = open_store(tmp_path)
+    kept = put(opened.store, opened.kept, trip_ended(1))
+    opened.store.close()
+    path = tmp_path / "store.db"
+    for sql in (
+        "CREATE TABLE tow (id INTEGER PRIMARY KEY) STRICT",
+        "ALTER TABLE events ADD COLUMN tow INTEGER",
+        "ALTER TABLE state ADD COLUMN tow TEXT NOT NULL DEFAULT ''",
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('amibox', 'expand_tow', '')",
+        "INSERT INTO state (part, value, crc, tow) VALUES ('tow.part', '{}', 0, 'new')",
+    ):
+        shell(path, sql)
+    shell(path, "UPDATE state SET crc = ? WHERE part = 'tow.part'", check("tow.part", "{}"))
+    before = open_store(tmp_path)
+    assert before.replaced is None
+    assert before.kept == kept
+    put(before.store, before.kept, trip_ended(2))
+    before.store.close()
+    assert shell(path, "SELECT tow FROM state WHERE part = 'tow.part'") == [("new",)], "the newer one finds its own"
+    again = open_store(tmp_path)
+    assert again.kept.outbox.last_seq == 2
+    again.store.close()
 
 
 def test_the_store_of_another_vehicle_is_refused_and_stays(tmp_path: Path) -> None:

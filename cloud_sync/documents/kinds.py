@@ -26,7 +26,6 @@ class DocumentType(IntEnum):
     RESEND = 6
     TIME_PROOF = 7
     UPDATE = 8
-    """Reserved: a software update. No such document is accepted yet."""
     EVENT_BATCH = 9
     STATUS = 10
     OFFLINE = 11
@@ -70,7 +69,7 @@ MAX_BYTES: Final[dict[DocumentType, int]] = {
     DocumentType.ACK: _SMALL,
     DocumentType.RESEND: _SMALL,
     DocumentType.TIME_PROOF: _SMALL,
-    DocumentType.UPDATE: MAX_DOCUMENT_BYTES,
+    DocumentType.UPDATE: 16_384,
     DocumentType.EVENT_BATCH: MAX_DOCUMENT_BYTES,
     DocumentType.STATUS: 4096,
     DocumentType.OFFLINE: _SMALL,

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_sync.documents import boxes, cbor, cose, down, grants, up
+from cloud_sync.documents import boxes, cbor, cose, down, grants, up, update
 from cloud_sync.documents.keys import AgreementKey
 from cloud_sync.documents.kinds import (
     AUTHORITY_TYPES,
@@ -23,7 +23,6 @@ from cloud_sync.documents.kinds import (
     MAJOR,
     MAX_DOCUMENT_BYTES,
     DocumentType,
-    Reason,
     Refused,
 )
 from cloud_sync.documents.records import Row, decode_record, record_kind
@@ -38,6 +37,7 @@ _READERS: Final[dict[DocumentType, Callable[[Any], Any]]] = {
     DocumentType.ACK: down.read_ack,
     DocumentType.RESEND: down.read_resend,
     DocumentType.TIME_PROOF: down.read_time_proof,
+    DocumentType.UPDATE: update.read_update,
     DocumentType.EVENT_BATCH: up.read_event_batch,
     DocumentType.STATUS: up.read_status,
     DocumentType.OFFLINE: up.read_offline,
@@ -68,8 +68,6 @@ def describe(data: bytes) -> dict[str, Any]:
 
 
 def _describe_signed(signed: cose.Signed) -> dict[str, Any]:
-    if signed.type not in _READERS:
-        raise Refused(Reason.UNKNOWN_TYPE, f"{signed.type.word}: reserved, not in use")
     content = _READERS[signed.type](cbor.loads(signed.payload))
     return {
         "type": signed.type.word,

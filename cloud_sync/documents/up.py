@@ -12,6 +12,7 @@ from cloud_sync.documents.kinds import DocumentType, Reason, Refused
 from cloud_sync.documents.records import GENESIS, MAX_RECORD_BYTES, Row, chain_digest
 from cloud_sync.documents.schema import Fields, filled
 from cloud_sync.documents.signed import check_public, check_vehicle, make
+from cloud_sync.documents.update import BLOCKS_MAX
 from onboard.core.clock import ClockQuality, Instant
 from onboard.core.events import Charging
 
@@ -36,6 +37,15 @@ class EventBatch:
     prev_digest: bytes
     rows: tuple[Row, ...]
     oldest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateProgress:
+    """How far a box is with an update: SHA-256 of its document, the first block it lacks, and in words what it does."""
+
+    update: bytes
+    next_block: int
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Status:
     parked_at: tuple[float, float] | None = None
     faults: tuple[str, ...] = ()
     time_nonce: bytes | None = None
+    update: UpdateProgress | None = None
     health: Health | None = None
     power: tuple[str, ...] = ()
 
@@ -183,6 +194,7 @@ def encode_status(status: Status, signer: BoxSigner) -> bytes:
             18: None if status.parked_at is None else [float(degrees) for degrees in status.parked_at],
             19: [schema.cut(fault) for fault in status.faults[:_MAX_FAULTS]],
             20: status.time_nonce,
+            21: None if status.update is None else _write_progress(status.update),
             22: None if status.health is None else write_health(status.health),
             23: [schema.cut(word) for word in status.power[:_MAX_POWER_WORDS]] or None,
         }
@@ -223,11 +235,26 @@ def read_status(value: Any) -> Status:
         parked_at=left.may(18, "parked_at", _read_place),
         faults=left.need(19, "faults", schema.items, _MAX_FAULTS, schema.text),
         time_nonce=left.may(20, "time_nonce", schema.octets, 16),
+        update=left.may(21, "update", _read_progress),
         health=left.may(22, "health", read_health),
         power=left.may(23, "power", schema.items, _MAX_POWER_WORDS, schema.text) or (),
     )
     left.done()
     return status
+
+
+def _write_progress(progress: UpdateProgress) -> list[Any]:
+    return [progress.update, progress.next_block, schema.cut(progress.words)]
+
+
+def _read_progress(value: Any, where: str) -> UpdateProgress:
+    if type(value) is not list or len(value) != 3:
+        raise schema.bad(where, "an update, a block and words are wanted")
+    return UpdateProgress(
+        schema.octets(value[0], f"{where}.update", 32),
+        schema.uint(value[1], f"{where}.next_block", BLOCKS_MAX),
+        schema.text(value[2], f"{where}.words"),
+    )
 
 
 def _read_place(value: Any, where: str) -> tuple[float, float]:

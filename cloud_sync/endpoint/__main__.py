@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloud_sync.carrier_settings import CarrierSettings, is_loopback
 from cloud_sync.documents import Refused
-from cloud_sync.endpoint import authority, box_command, broker_command, key_rotation, lists
+from cloud_sync.endpoint import authority, box_command, broker_command, key_rotation, lists, updates
 from cloud_sync.endpoint.app import create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError, Paths
 from cloud_sync.endpoint.certificates import CertificateError
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     box_command.add_parser(commands)
     key_rotation.add_parser(commands)
     broker_command.add_parser(commands)
+    updates.add_parser(commands)
 
     serve = commands.add_parser(
         "serve",
@@ -128,7 +129,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     stations = read_stations(arguments.stations) if arguments.stations is not None else ()
     signing = Authority(arguments.dir)
     store = Store(arguments.database or sqlite_url(Paths(arguments.dir).database))
-    ingest = Ingest(store, signing, arguments.horizon_days)
+    offered = updates.Updates(updates.bundle_path(arguments.dir), signing.key_set)
+    ingest = Ingest(store, signing, arguments.horizon_days, offered)
     consumer = Consumer(settings, ingest, arguments.now)
     hosts = ("*",) if arguments.insecure_open else ("localhost", "127.0.0.1")
     app = create_app(

@@ -34,6 +34,7 @@ from cloud_sync.endpoint import lists
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.messages import Box, Outcome, StatusResult
 from cloud_sync.endpoint.store import Store, stalled_from
+from cloud_sync.endpoint.updates import Updates
 from cloud_sync.wire import MAX_PAYLOAD_BYTES, Topic, build_topic, check_payload, cloud_subscriptions, parse_topic
 
 log = logging.getLogger(__name__)
@@ -53,12 +54,19 @@ QUEUE_MAX: Final = 20_000
 class Ingest:
     """Takes messages of every car, from any thread; they take turns. ``refused``: by reason; ``counts``: all else."""
 
-    def __init__(self, store: Store, authority: Authority, horizon_days: int = lists.HORIZON_DAYS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        horizon_days: int = lists.HORIZON_DAYS,
+        updates: Updates | None = None,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._store = store
         self._authority = authority
         self._horizon_days = horizon_days
+        self._updates = updates
         self._turn = threading.Lock()
 
     def count(self, word: str) -> None:
@@ -158,6 +166,8 @@ class Ingest:
             self.counts["resends"] += 1
             resend = Resend(box.vehicle, status.store_id, from_seq)
             messages.append(_to(box, Topic.RESEND, self._authority.sign_resend(resend)))
+        if self._updates is not None:
+            messages += [_to(box, channel, data) for channel, data in self._updates.answer(status)]
         return messages
 
     def _keys(self, box: Box) -> Outgoing:

@@ -80,6 +80,8 @@ class Vehicle(Strict):
     last_seen_s: float | None = None
     online: bool = False
     software: str = ""
+    update: str = ""
+    """What it does with the newest update, in words."""
     clock_quality: str = "unset"
     list_version: int = 0
     key_set_version: int = 0

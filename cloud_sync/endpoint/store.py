@@ -267,6 +267,7 @@ def _status_fields(status: Status) -> dict[str, Any]:
         "supply_v": status.supply_v,
         "faults": list(status.faults),
         "software": status.software,
+        "update": status.update.words if status.update is not None else "",
         "clock_quality": status.clock_quality.name.lower(),
         "key_set_version": status.key_set_version,
         "boot_s": status.boot_s,

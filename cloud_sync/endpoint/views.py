@@ -175,6 +175,7 @@ def _vehicle(name: str, told: Row[Any] | None, place: Row[Any] | None, rows_s: f
         last_seen_s=max(told.received_s, rows_s or 0.0),
         online=told.online,
         software=said["software"],
+        update=said.get("update", ""),
         clock_quality=said["clock_quality"],
         list_version=told.list_version,
         key_set_version=said["key_set_version"],

@@ -58,8 +58,8 @@ class Recording:
         return [cut for cut in range(len(self.operations) + 1) if cut not in self.quiet]
 
 
-def record(script: str, weakness: str, folder: Path) -> Recording:
-    """Play ``script`` under strace in ``folder``. Raises ``RecordingFailed``."""
+def record(script: str, weakness: str, folder: Path, module: str = "sim.crash.scripts") -> Recording:
+    """Play ``script`` of ``module`` under strace in ``folder``. Raises ``RecordingFailed``."""
     strace = shutil.which("strace")
     if strace is None:
         raise RecordingFailed("strace is missing. Do this, then try again: sudo apt install strace")
@@ -83,7 +83,7 @@ def record(script: str, weakness: str, folder: Path) -> Recording:
         folder / TRACE,
     ]
     command += ["-e", f"trace={calls}", "-e", "signal=none"]
-    command += [sys.executable, "-m", "sim.crash.scripts", script, weakness, folder]
+    command += [sys.executable, "-m", module, script, weakness, folder]
     root = Path(__file__).parents[2]
     paths = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(  # noqa: S603 - our own script

@@ -42,6 +42,7 @@ KINDS: Final = (
     DocumentType.OFFLINE,
     DocumentType.BOX_REQUEST,
     DocumentType.BOX_ANSWER,
+    DocumentType.UPDATE,
 )
 RAW, SIGNED, CHANGED = range(3)
 """The second byte of an input: the rest is the document; what it signs; or how the honest content is changed."""
@@ -54,6 +55,7 @@ _TAKE: Final[dict[DocumentType, Callable[[bytes], Any]]] = {
     DocumentType.ACK: lambda data: d.decode_ack(data, KEYS, CAR),
     DocumentType.RESEND: lambda data: d.decode_resend(data, KEYS, CAR),
     DocumentType.TIME_PROOF: lambda data: d.decode_time_proof(data, KEYS, CAR),
+    DocumentType.UPDATE: lambda data: d.decode_update(data, KEYS),
     DocumentType.EVENT_BATCH: lambda data: d.decode_event_batch(data, CLOUD_C, BOX.public, CAR),
     DocumentType.STATUS: lambda data: d.decode_status(data, BOX.public, CAR),
     DocumentType.OFFLINE: lambda data: d.decode_offline(data, BOX.public, CAR),
@@ -68,6 +70,7 @@ _GIVE: Final[dict[DocumentType, Callable[[Any], bytes]]] = {
     DocumentType.ACK: lambda value: d.encode_ack(value, CLOUD),
     DocumentType.RESEND: lambda value: d.encode_resend(value, CLOUD),
     DocumentType.TIME_PROOF: lambda value: d.encode_time_proof(value, CLOUD),
+    DocumentType.UPDATE: lambda value: d.encode_update(value, CLOUD),
     DocumentType.EVENT_BATCH: lambda value: d.encode_event_batch(value, BOX, CLOUD_C.public),
     DocumentType.STATUS: lambda value: d.encode_status(value, BOX),
     DocumentType.OFFLINE: lambda value: d.encode_offline(value, BOX),

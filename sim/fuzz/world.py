@@ -112,8 +112,10 @@ STATUS: Final = d.Status(
     faults=("gps: no answer",),
     time_nonce=STORE_ID,
     power=("saving", "reader_slow"),
+    update=d.UpdateProgress(bytes(32), 3, "3 of 10 pieces"),
     health=d.Health(8123, 4, 300.5, 57.25, T0 + 86400),
 )
+UPDATE: Final = d.Update(2000, 40_000, (bytes(range(32)), bytes(range(32, 64))), ("cbor2==6.3.0", "rich==15.0.0"))
 RECORDS: Final[tuple[records.Recordable, ...]] = (
     records.Booted("0.1", 0),
     records.TripStarted(
@@ -197,6 +199,7 @@ def honest() -> dict[DocumentType, bytes]:
         DocumentType.ACK: d.encode_ack(d.Ack(CAR, STORE_ID, 41, bytes(range(32))), CLOUD),
         DocumentType.RESEND: d.encode_resend(d.Resend(CAR, STORE_ID, 17), CLOUD),
         DocumentType.TIME_PROOF: d.encode_time_proof(d.TimeProof(CAR, STORE_ID, T0 + 0.5), CLOUD),
+        DocumentType.UPDATE: d.encode_update(UPDATE, CLOUD),
         DocumentType.EVENT_BATCH: d.encode_event_batch(batch, BOX, CLOUD_C.public),
         DocumentType.STATUS: d.encode_status(STATUS, BOX),
         DocumentType.OFFLINE: d.encode_offline(d.Offline(CAR, EPOCH), BOX),

@@ -15,10 +15,6 @@ from deb.places import places
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
-def service() -> str:
-    return (UNITS / "amibox.service").read_text()
-
-
 def exposure(systemd_analyze: Path, unit: Path) -> float:
     command = [str(systemd_analyze), "security", "--offline=true", "--no-pager", str(unit)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -33,16 +29,22 @@ def verify(systemd_analyze: Path, unit: Path) -> str:
     return f"{done.returncode} {done.stdout}{done.stderr}"
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
+@pytest.fixture(params=["amibox", "amibox-update"])
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The unit, as installed where the program is."""
     for put in places(UNITS):
         file = tmp_path / put.name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(put.mode)
+    for name in ("amibox-run", "amibox-update"):
+        program = tmp_path / "opt/amibox/.venv/bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch(0o755)
     (tmp_path / "usr/share/doc/amibox/README.md").touch()
-    unit = tmp_path / "amibox.service"
-    unit.write_text(re.sub(r"/(?=opt/amibox|usr/share/doc)", f"{tmp_path}/", service()))
+    unit = tmp_path / f"{request.param}.service"
+    unit.write_text(
+        re.sub(r"/(?=opt/amibox|usr/share/doc)", f"{tmp_path}/", (UNITS / f"{request.param}.service").read_text())
+    )
     return unit
 
 
@@ -54,7 +56,9 @@ def test_systemd_understands_every_line_of_the_unit(systemd_analyze: Path, insta
 
 def test_the_service_is_exposed_to_little(systemd_analyze: Path, installed: Path) -> None:
     assert exposure(systemd_analyze, installed) <= 2.0
-    installed.write_text(re.sub(r"(?m)^(SystemCallFilter|DevicePolicy).*\n", "", installed.read_text()))
+    installed.write_text(
+        re.sub(r"(?m)^(SystemCallFilter|DevicePolicy|PrivateDevices|PrivateNetwork).*\n", "", installed.read_text())
+    )
     assert exposure(systemd_analyze, installed) > 2.0
 
 
@@ -97,6 +101,7 @@ def test_systemd_would_make_the_user_that_the_service_runs_as() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "amibox" in done.stderr + done.stdout
+    assert "amibox-update" in done.stderr + done.stdout
 
 
 def test_the_can_link_only_listens_at_the_cars_rate() -> None:
