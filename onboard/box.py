@@ -19,7 +19,7 @@ from cloud_sync.documents import radio_name
 from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.config import Config
-from onboard.console import Console
+from onboard.control import Control
 from onboard.core import capture, known
 from onboard.core.access import list_version
 from onboard.core.commands import Actuate, Pattern
@@ -114,7 +114,7 @@ class Box:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uplink: Uplink | None = None
         self._workers: Workers | None = None
-        self._console: Console | None = None
+        self._control: Control | None = None
 
     async def open(self, devices: Devices) -> Reactor:
         """Read the store, put everything together and take the first step of this boot."""
@@ -172,10 +172,10 @@ class Box:
         """Serve until ``stop``. Raises what ended the loop: a failed commit, a broken rule, a dead part."""
         if self._workers is None:
             raise RuntimeError("open comes before run")
-        self._console = Console(
+        self._control = Control(
             self._setting.config.box.socket, {"status": self._status, "store_copy": self._store_copy}
         )
-        await self._console.start()
+        await self._control.start()
         self._workers.start()
         state = f"{self._setting.identity.vehicle}: ready, with {', '.join(sorted(self.counts()))}"
         log.info("%s", state)
@@ -209,8 +209,8 @@ class Box:
             stuck = await loop.run_in_executor(None, self._workers.stop)
             if stuck:
                 log.warning("did not stop in time: %s", ", ".join(stuck))
-        if self._console is not None:
-            await self._console.stop()
+        if self._control is not None:
+            await self._control.stop()
         await self.store.close()
 
     def _post(self, event: Event) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from cloud_sync.documents import show
 from onboard import store_copy
 from onboard.config import BoxConfig
-from onboard.console import ask
+from onboard.control import ask
 
 DEFAULT_CONFIG: Final = Path("/etc/amibox/box.toml")
 

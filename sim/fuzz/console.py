@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from onboard.console import Console
+from onboard.control import Control
 from sim.fuzz.door import Door, Harness, right
 
 
@@ -32,7 +32,7 @@ def open_console(folder: Path, ending: ExitStack) -> Harness:
     """A client that says the input's bytes and reads to the end."""
     loop = asyncio.new_event_loop()
     path, failed = folder / "amibox.sock", list[BaseException]()
-    console = Console(path, {"status": _status, "store_copy": _copy})
+    console = Control(path, {"status": _status, "store_copy": _copy})
     loop.run_until_complete(console.start())
     ending.callback(loop.close)
     ending.callback(lambda: loop.run_until_complete(console.stop()))

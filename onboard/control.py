@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-log = logging.getLogger("amibox.console")
+log = logging.getLogger("amibox.control")
 
 LINE_MAX: Final = 65_536
 IDLE_S: Final = 30.0
@@ -26,7 +26,7 @@ CLIENTS_MAX: Final = 8
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-class Console:
+class Control:
     """Serves named questions: a handler turns the request's object into the answer's; ValueError is its refusal."""
 
     def __init__(self, path: Path, handlers: dict[str, Handler]) -> None:
