@@ -22,7 +22,7 @@ from onboard.config import Config
 from onboard.control import Control
 from onboard.core import capture, known
 from onboard.core.access import list_version
-from onboard.core.commands import Actuate, Pattern
+from onboard.core.commands import Actuate, Pattern, Reply
 from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
 from onboard.handshake import Handshake
@@ -31,6 +31,7 @@ from onboard.notify import Notifier
 from onboard.phones import Phones
 from onboard.reactor import Clock, Door, Reactor, Worker, Workers
 from onboard.report import report
+from onboard.service_desk import OWN, ServiceDesk
 from onboard.store_thread import StoreThread
 
 log = logging.getLogger("amibox")
@@ -149,7 +150,8 @@ class Box:
         self.reactor.observers.extend(devices.observers)
         handshake = Handshake(setting.identity.vehicle, setting.identity.agreement, setting.boot_epoch)
         self.phones = Phones(handshake, self.mail, setting.clock, lambda: self.reactor.state, self._post)
-        self.reactor.on_reply = self.phones.replied
+        self._desk = ServiceDesk(self.mail, self.store, setting.clock, lambda: self.reactor.state, self._post)
+        self.reactor.on_reply = self._replied
         workers: list[Any] = list(devices.workers)
         if devices.card_reader is not None:
             workers.append(
@@ -172,9 +174,8 @@ class Box:
         """Serve until ``stop``. Raises what ended the loop: a failed commit, a broken rule, a dead part."""
         if self._workers is None:
             raise RuntimeError("open comes before run")
-        self._control = Control(
-            self._setting.config.box.socket, {"status": self._status, "store_copy": self._store_copy}
-        )
+        handlers = {"status": self._status, "store_copy": self._store_copy, **self._desk.handlers()}
+        self._control = Control(self._setting.config.box.socket, handlers, OWN)
         await self._control.start()
         self._workers.start()
         state = f"{self._setting.identity.vehicle}: ready, with {', '.join(sorted(self.counts()))}"
@@ -215,6 +216,10 @@ class Box:
 
     def _post(self, event: Event) -> None:
         self.reactor.post(event)
+
+    def _replied(self, reply: Reply) -> None:
+        if not self._desk.replied(reply):
+            self.phones.replied(reply)
 
     def _publish(self, topic: Topic, payload: bytes) -> bool:
         if self._setting.carry is not None:

@@ -35,6 +35,9 @@ PINNED: dict[str, dict[str, object]] = {
         "BUSY": 131,
         "BROKEN": 143,
     },
+    "onboard.core.grants": {
+        "VISIT_S": 3600,
+    },
     "onboard.core.rental": {
         "ELSEWHERE_M": 1000.0,
         "ENDED_MAX": 64,
@@ -45,6 +48,9 @@ PINNED: dict[str, dict[str, object]] = {
     },
     "onboard.core.results": {
         "_ARMED": "shut_the_door",
+    },
+    "onboard.core.service": {
+        "MARK_BYTES": 4,
     },
     "onboard.core.trip": {
         "EARTH_RADIUS_M": 6371000.0,

@@ -91,7 +91,7 @@ def test_what_crashed_once_is_taken_or_refused(what: str) -> None:
         harness(data)
 
 
-async def answer_unguarded(self: Any, line: bytes) -> Any:
+async def answer_unguarded(self: Any, line: bytes, **_trusted: bool) -> Any:
     request = json.loads(line)
     return await self._handlers[request["command"]](request)
 
