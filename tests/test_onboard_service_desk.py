@@ -34,9 +34,8 @@ def test_a_door_test_goes_through_the_core_and_is_written_down(tmp_path: Path) -
     async def play(_box: Box) -> None:
         answer = await question(tmp_path, {"command": "door", "action": "unlock", "by": "marie"})
         assert answer == {"status": "granted", "reason": "opening"}
-        rows = await kinds(
-            tmp_path, "booted", "console_used", "trip_start", "actuation_failed", "trip_end", "rental_end"
-        )
+        rows = (await question(tmp_path, {"command": "rows", "last": 20}))["rows"]
+        assert [row["kind"] for row in rows[:3]] == ["booted", "console_used", "trip_start"]
         assert rows[1]["says"] == {"action": "door_test", "by": "marie", "detail": "unlock"}
         assert rows[2]["says"]["kind"] == "staff"
         assert "reservation" not in rows[2]["says"]
@@ -111,6 +110,7 @@ def test_where_the_car_stands_is_not_told_in_a_rental(tmp_path: Path) -> None:
     async def play(_box: Box) -> None:
         assert (await question(tmp_path, {"command": "place"}))["fix"] is None
         await question(tmp_path, {"command": "door", "action": "unlock", "by": "marie"})
+        assert (await question(tmp_path, {"command": "place"})) == {"error": "in_use"}
 
     with_box(tmp_path, play)
 
