@@ -19,6 +19,8 @@ from rich.table import Table
 from cloud_sync.documents import show
 from onboard import store_copy
 from onboard.config import BoxConfig
+from onboard.console import acceptance, attach
+from onboard.console import command as console
 from onboard.control import ask
 
 DEFAULT_CONFIG: Final = Path("/etc/amibox/box.toml")
@@ -113,6 +115,11 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
     one = subs.add_parser("decode", help="make any document readable: list, pass, batch, status, ...")
     show.add_arguments(one)
     one.set_defaults(do=show.run)
+
+    for name, module in (("console", console), ("attach", attach), ("acceptance", acceptance)):
+        one = subs.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(one)
+        one.set_defaults(do=module.run)
 
     one = subs.add_parser("store", help="the box's database")
     kinds = one.add_subparsers(metavar="WHAT", required=True)

@@ -31,6 +31,8 @@ from onboard.rows import ROWS_MAX, plain_row
 from onboard.store_thread import StoreThread
 
 ANSWER_S: Final = 4.5
+FRESH_S: Final = 2.5
+"""Less than the console waits for an answer: what it has given up is never done behind it."""
 CARD_MAX_S: Final = 60.0
 SUBJECT_BYTES: Final = 16
 ACTIONS: Final = frozenset(
@@ -95,14 +97,16 @@ class ServiceDesk:
         return reply.request < 0
 
     async def _door(self, request: dict[str, Any]) -> dict[str, Any]:
+        asked_s = self._fresh(request)
         who, intent = ConsoleCredential(subject_of(_text(request, "by"))), _intent(request)
         self._post(ConsoleReported("door_test", _text(request, "by"), intent.value))
-        return await self._ask(lambda number: AccessRequested(who, intent, number, self._clock.boot_s()), ANSWER_S)
+        return await self._ask(lambda number: AccessRequested(who, intent, number, asked_s), ANSWER_S)
 
     async def _maintenance(self, request: dict[str, Any]) -> dict[str, Any]:
         on = request.get("on")
         if type(on) is not bool:
             raise ValueError("on must be true or false")
+        self._fresh(request)
         self._post(MaintenanceRequested(on, _text(request, "by")))
         return {"ok": True}
 
@@ -170,6 +174,13 @@ class ServiceDesk:
             "age_s": round(self._clock.boot_s() - position.sampled_s, 1),
         }
         return told | {"fix": fix}
+
+    def _fresh(self, request: dict[str, Any]) -> float:
+        """Return when it was asked; ValueError if nobody waits for it any more: a hung daemon finds it later."""
+        asked_s, now_s = request.get("asked_s"), self._clock.boot_s()
+        if not isinstance(asked_s, int | float) or not -FRESH_S <= now_s - asked_s <= FRESH_S:
+            raise ValueError("too late: nothing was done")
+        return min(asked_s, now_s)
 
     async def _ask(self, event: Callable[[int], Event], wait_s: float) -> dict[str, Any]:
         self._number -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from tests.document_rig import BOX, BOX_V, CAR, CLOUD, CLOUD_C, LIST
 from tests.test_onboard_box import question, with_box
 
 
+def now_s(off_s: float = 0.0) -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) + off_s
+
+
 async def kinds(directory: Path, *kinds_wanted: str) -> list[dict[str, Any]]:
     """Wait until the last rows are of these kinds."""
     while True:
@@ -32,7 +37,7 @@ async def kinds(directory: Path, *kinds_wanted: str) -> list[dict[str, Any]]:
 
 def test_a_door_test_goes_through_the_core_and_is_written_down(tmp_path: Path) -> None:
     async def play(_box: Box) -> None:
-        answer = await question(tmp_path, {"command": "door", "action": "unlock", "by": "marie"})
+        answer = await question(tmp_path, {"command": "door", "action": "unlock", "by": "marie", "asked_s": now_s()})
         assert answer == {"status": "granted", "reason": "opening"}
         rows = (await question(tmp_path, {"command": "rows", "last": 20}))["rows"]
         assert [row["kind"] for row in rows[:3]] == ["booted", "console_used", "trip_start"]
@@ -43,9 +48,27 @@ def test_a_door_test_goes_through_the_core_and_is_written_down(tmp_path: Path) -
     with_box(tmp_path, play)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"action": "open"}, {"by": 7}, {"asked_s": None}, {"asked_s": -60}, {"asked_s": 60}]
+)
+def test_a_door_request_that_is_odd_or_that_nobody_waits_for_any_more_moves_nothing(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    async def play(_box: Box) -> None:
+        asked: dict[str, Any] = {"command": "door", "action": "unlock", "by": "marie", "asked_s": now_s(), **changes}
+        if isinstance(changes.get("asked_s"), int):
+            asked["asked_s"] = now_s(changes["asked_s"])
+        assert "error" in await question(tmp_path, asked)
+        assert [row["kind"] for row in (await question(tmp_path, {"command": "rows", "last": 9}))["rows"]] == ["booted"]
+
+    with_box(tmp_path, play)
+
+
 def test_maintenance_is_the_cores_event_and_can_be_seen(tmp_path: Path) -> None:
     async def play(_box: Box) -> None:
-        assert await question(tmp_path, {"command": "maintenance", "on": True, "by": "marie"}) == {"ok": True}
+        assert await question(tmp_path, {"command": "maintenance", "on": True, "by": "marie", "asked_s": now_s()}) == {
+            "ok": True
+        }
         rows = await kinds(tmp_path, "maintenance")
         assert rows[0]["says"] == {"on": True, "by": "marie"}
         assert (await question(tmp_path, {"command": "status"}))["state"] == "non_operational"
@@ -83,9 +106,8 @@ def test_documents_go_out_and_in_as_by_a_couriers_phone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        {"command": "door", "action": "open", "by": "marie"},
-        {"command": "door", "action": "unlock", "by": 7},
-        {"command": "maintenance", "on": 1, "by": "marie"},
+        {"command": "door", "action": "open", "by": "marie", "asked_s": now_s() + 30},
+        {"command": "maintenance", "on": 1, "by": "marie", "asked_s": now_s()},
         {"command": "card", "login": True, "wait_s": 1e9},
         {"command": "card", "login": "yes", "wait_s": 1},
         {"command": "wrote", "action": "opened", "by": "marie"},
@@ -109,7 +131,7 @@ def test_a_request_that_says_nothing_sensible_is_refused_and_moves_nothing(
 def test_where_the_car_stands_is_not_told_in_a_rental(tmp_path: Path) -> None:
     async def play(_box: Box) -> None:
         assert (await question(tmp_path, {"command": "place"}))["fix"] is None
-        await question(tmp_path, {"command": "door", "action": "unlock", "by": "marie"})
+        await question(tmp_path, {"command": "door", "action": "unlock", "by": "marie", "asked_s": now_s()})
         assert (await question(tmp_path, {"command": "place"})) == {"error": "in_use"}
 
     with_box(tmp_path, play)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -46,10 +47,14 @@ class Daemon:
         self._notes = folder / "notes.jsonl"
         self._store = store
 
-    def ask(self, command: str, wait_s: float = ASK_S, **values: object) -> dict[str, Any]:
+    def ask(self, command: str, timeout_s: float = ASK_S, **values: object) -> dict[str, Any]:
         """Return the answer. Raises ``Silent``, or ``ValueError`` with the daemon's reason for a refusal."""
         try:
-            answer = ask(self._socket, {"command": command, **values}, wait_s)
+            answer = ask(
+                self._socket,
+                {"command": command, "asked_s": time.clock_gettime(time.CLOCK_BOOTTIME), **values},
+                timeout_s,
+            )
         except ConnectionError as error:
             health = Health.HUNG if isinstance(error.__cause__, TimeoutError) else Health.DEAD
             raise Silent(health) from error
@@ -142,7 +147,8 @@ def say_system(*command: str) -> str:
 def service(unit: str = "amibox") -> str:
     """Return what systemd says of a unit: state, result, restarts."""
     wanted = "--property=ActiveState,SubState,Result,NRestarts"
-    return ", ".join(say_system("systemctl", "show", wanted, f"{unit}.service").split())
+    said = say_system("systemctl", "show", wanted, f"{unit}.service")
+    return ", ".join(said.split()) if "=" in said else said
 
 
 def journal(lines: int, units: tuple[str, ...] = UNITS) -> list[str]:

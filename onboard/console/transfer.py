@@ -26,6 +26,8 @@ from typing import Final
 CHUNK_BYTES: Final = 48
 """64 letters of base64: with its frame a line stays below 90 letters, whatever the offset."""
 LINE_MAX: Final = 120
+NAME_LETTERS: Final = 16
+"""So much of a SHA-256 names a file where a person, or a short line, must carry it."""
 SIZE_MAX: Final = 64 * 1024 * 1024
 _BEGIN: Final = re.compile(r"#B ([a-z]{1,16}) ([0-9]{1,9}) ([0-9a-f]{64})")
 _CHUNK: Final = re.compile(r"#C ([0-9]{1,9}) ([0-9a-f]{8}) ([A-Za-z0-9+/]{1,64}={0,2})")
@@ -172,4 +174,4 @@ class Receiver:
         return said_line("K", begun.sha)
 
     def _path(self, begun: Begin) -> Path:
-        return self._folder / f"{begun.kind}-{begun.sha[:16]}.part"
+        return self._folder / f"{begun.kind}-{begun.sha[:NAME_LETTERS]}.part"
