@@ -137,6 +137,7 @@ def cable() -> Iterator[tuple[str, str]]:
 @contextlib.contextmanager
 def daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a daemon until it answers."""
+    (config.parent / "box.sock").unlink(missing_ok=True)
     command = [sys.executable, "-m", "onboard.__main__", "run", "--config", str(config)]
     environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:

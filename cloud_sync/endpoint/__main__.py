@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloud_sync.carrier_settings import CarrierSettings, is_loopback
 from cloud_sync.documents import Refused
-from cloud_sync.endpoint import authority, broker_command, key_rotation, lists
+from cloud_sync.endpoint import authority, broker_command, key_rotation, lists, technicians
 from cloud_sync.endpoint.app import create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError, Paths
 from cloud_sync.endpoint.certificates import CertificateError
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--dir", metavar="DIR", type=Path, required=True, help="folder of the endpoint")
     add.add_argument("--out", metavar="FILE", type=Path, required=True, help="the provisioning file to write")
     add.set_defaults(run=_add_box)
+    technicians.add_parser(box)
 
     key_rotation.add_parser(commands)
     broker_command.add_parser(commands)
@@ -121,7 +122,9 @@ def _add_box(arguments: argparse.Namespace) -> int:
     try:
         if store.box(arguments.vehicle) is not None:
             raise StoreError(f"{arguments.vehicle} has a box already. Choose another name; nothing was changed.")
-        box = signing.provision(arguments.vehicle, arguments.out)
+        with store.read() as db:
+            known = technicians.of_car(db, arguments.vehicle)
+        box = signing.provision(arguments.vehicle, arguments.out, known)
         try:
             store.add_box(box, int(arguments.now()))
         except Exception:

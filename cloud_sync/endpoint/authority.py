@@ -39,7 +39,7 @@ from cloud_sync.documents import (
 )
 from cloud_sync.documents.schema import vehicle_id
 from cloud_sync.endpoint.messages import Box
-from cloud_sync.provisioning import CARD_KEY_BYTES, Provisioning, write_provisioning, write_secret
+from cloud_sync.provisioning import CARD_KEY_BYTES, Provisioning, Technician, write_provisioning, write_secret
 from onboard.core.grants import Pass, ReservationList
 
 ROLES: Final = {
@@ -223,7 +223,7 @@ class Authority:
             ) from error
         return card_keys.card_key(master, uid, slot)
 
-    def provision(self, vehicle: str, out: Path) -> Box:
+    def provision(self, vehicle: str, out: Path, technicians: tuple[Technician, ...] = ()) -> Box:
         """Make a box's keys and write its one file. The private halves are kept nowhere else.
 
         FileExistsError: ``out`` or the car's card key is there already; nothing is overwritten.
@@ -240,6 +240,7 @@ class Authority:
             key_set=self.key_set_document,
             key_set_floor=self.key_set.version,
             list_floor=0,
+            technicians=technicians,
         )
         card_file = self._paths.cards / f"{vehicle}.key"
         write_secret(card_file, card_key)

@@ -57,6 +57,15 @@ boxes = Table(
     Column("added_s", BigInteger, nullable=False),
 )
 
+technicians = Table(  # who may log in at a car's console; a table of before has none
+    "technicians",
+    METADATA,
+    Column("vehicle", String(32), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("salt", LargeBinary(16), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+)
+
 events = Table(
     "events",
     METADATA,
