@@ -23,6 +23,7 @@ from hw.can_signals import SignalDecoder
 from hw.pcsc import Pcsc
 from hw.taps import Target
 from onboard import config_reader, mail
+from onboard.console.editor import Editor
 from onboard.control import Control
 from sim import phone_wallet
 from sim.fuzz import run as long_run
@@ -114,6 +115,7 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "mqtt": (mail, "document_type", lambda document: DocumentType(document[0])),
     "ingest": (schema, "number", lambda value, *_: value + 0.0),
     "console": (Control, "_answer", answer_unguarded),
+    "keys": (Editor, "_insert", lambda self, letter: self._say(letter)),
     "config": (config_reader, "find_line", lambda lines, key: lines[key]),
     "provisioning": (provisioning, "_root", lambda value, _where: value[:32]),
     "wallet": (phone_wallet, "_point", lambda text: text.encode()),

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until it is ended; a port that is gone is opened again when it is back."""
+    """Serve until it is ended. 1: the port cannot be opened; the service manager starts it anew, sandbox and all."""
     if args.tty is None:
         with raw() as here:
             try:
@@ -38,20 +38,19 @@ def run(args: argparse.Namespace) -> int:
             except (LinkLost, KeyboardInterrupt):
                 return 0
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    told = ""
     while True:
         try:
             link = SerialLink(args.tty, args.baud)
-            log.info("%s: open at %d Bd", args.tty, args.baud)
-            told = ""
-            try:
-                serve(link, args.config, COMMANDS)
-            finally:
-                link.close()
         except LinkLost as lost:
-            if str(lost) != told:
-                told = str(lost)
-                log.warning("%s: %s; tried again every %.0f s", args.tty, told, REOPEN_S)
-            time.sleep(REOPEN_S)
+            log.warning("%s: %s; the service tries again", args.tty, lost)
+            return 1
+        log.info("%s: open at %d Bd", args.tty, args.baud)
+        try:
+            serve(link, args.config, COMMANDS)
+        except LinkLost as lost:
+            log.warning("%s: %s", args.tty, lost)
         except KeyboardInterrupt:
             return 0
+        finally:
+            link.close()
+        time.sleep(REOPEN_S)
