@@ -15,6 +15,7 @@ from onboard.console.shell import Command
 TRIPS: Final = 20
 LOG_LINES: Final = 15
 CARD_S: Final = 30.0
+USAGE: Final = 22
 _RENTED: Final = frozenset({"on_trip", "stopped"})
 _TRIP_KINDS: Final = frozenset({"trip_start", "trip_end", "rental_end", "end_requested", "door_reopened"})
 
@@ -23,7 +24,10 @@ def _help(session: Session, _place: Place, words: Sequence[str]) -> None:
     for name, command in COMMANDS.items():
         if not words or name == words[0]:
             usage = f"{name} {'|'.join(command.words)}".strip()
-            session.show([f"{usage:<24} {session.word(command.french, command.english)}"])
+            usage = f"{name} ..." if len(usage) > USAGE else usage
+            session.show([f"{usage:<{USAGE}} {session.word(command.french, command.english)}"])
+            if words:
+                session.show([f"  {name} {word}" for word in command.words])
 
 
 def _language(session: Session, place: Place, words: Sequence[str]) -> None:
@@ -199,7 +203,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "sync": Command(_sync, ("now",), "envoyer à la mairie", "send to the town hall"),
     "trips": Command(_trips, (), "derniers trajets, sans noms", "last trips, without names"),
     "records": Command(_records, (), "dernières lignes écrites", "last rows written"),
-    "logs": Command(_logs, UNITS, "journal ; logs 50 amibox", "log; logs 50 amibox"),
+    "logs": Command(_logs, UNITS, "journal : logs 50 amibox", "log: logs 50 amibox"),
     "export": Command(files.export_file, tuple(files.KINDS), "sortir un fichier", "take a file out"),
     "import": Command(files.import_file, tuple(files.KINDS), "entrer un fichier", "bring a file in"),
     "maintenance": Command(_maintenance, ("on", "off"), "hors service, en service", "out of service, in service"),

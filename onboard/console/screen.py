@@ -38,10 +38,12 @@ _STATES: Final[Mapping[str, Words]] = {
     "unknown": ("inconnue", "unknown"),
     "still": ("arrêtée", "still"),
     "moving": ("ROULE", "MOVES"),
+    "unproven": ("arrêt non prouvé", "standstill not proven"),
     "awake": ("éveillé", "awake"),
     "asleep": ("endormi", "asleep"),
     "fault": ("EN DÉFAUT", "FAULT"),
     "unset": ("inconnue", "unset"),
+    "restored": ("reprise du disque, non prouvée", "from the disk, not proven"),
     "rtc": ("horloge interne, non prouvée", "real-time clock, not proven"),
     "gnss": ("GPS", "GNSS"),
     "authenticated": ("prouvée par la mairie", "proven by the town hall"),
@@ -112,7 +114,8 @@ def _working(answer: Mapping[str, Any], *, french: bool) -> Iterator[str]:
 
     clock, outbox, trip, gnss = answer["clock"], answer["outbox"], answer["trip"], answer["gnss"]
     yield f"{answer['vehicle']}  AmiBox {answer['software']}  {stamp(clock['wall_s'])} UTC"
-    state = f"{word('state')}, {word('door')}, {word('standing')}"
+    door = say("porte ", "door ") + word("door")
+    state = f"{word('state')}, {door}, {word('standing')}"
     yield (
         say("voiture   ", "car       ")
         + state
