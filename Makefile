@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench sticker format clean fuzz mutate coverage
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench sticker wiring format clean fuzz mutate coverage
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ hil-long: setup ## fifty power cuts (an hour); CUTS=50 SEED=time RELEASE=12
 sticker: setup ## the sheet for the windscreen; PHONE="02 99 00 00 00"
 	@test -n "$(PHONE)" || { echo 'Whom shall people call? make sticker PHONE="02 99 00 00 00"'; exit 2; }
 	$(BIN)/python -m hw.sticker --phone "$(PHONE)" --out build/sticker.svg
+
+wiring: setup ## draw hw/wiring.svg and the table of pins from hw/wiring.toml
+	$(BIN)/python -m hw.wiring
 
 bench: setup ## how fast the box opens by card and by phone, against the bare floor; ROUNDS=40
 	$(BIN)/python -m tests.speed_card; cards=$$?; $(BIN)/python -m tests.speed_phone && exit $$cards

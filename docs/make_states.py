@@ -47,6 +47,10 @@ TAIL: Final = """
 Two words more, in the status only. A car that is *available* by this table is `reserved` within somebody's booked
 window, and `non_operational` while it is out of service (`machine.vehicle_state`). Neither stands in the way of a
 running rental's driver.
+
+The key of the motor moves nothing here. Where its holder has a contact and the key is not in it after a rental, the
+light says *try again* and the fault `key_missing` stands until it is back (`doors.on_report`); the rental is over all
+the same.
 """
 
 

@@ -116,7 +116,8 @@ class Book:
 
     ``key`` returns the slot and the key that the card with this reference must prove; None for one whose number is
     enough, or that nobody here knows. ``capturing`` tells whether an unknown card's number is waited for: only then
-    does one leave this module, in ``CardCredential.uid``. ``noticed`` hears that a card is about to prove itself.
+    does one leave this module, in ``CardCredential.uid``. ``noticed`` hears at once that somebody holds a card: proof
+    and commit take their time.
     """
 
     key: Callable[[bytes], tuple[int, bytes] | None] = lambda _ref: None
@@ -198,6 +199,8 @@ class CardReader:
         """Poll once and tell what is new. Returns whether any card is there."""
         targets = self._link.poll()
         seen = self._taps.polled(targets, self._clock.boot_s())
+        if seen is not None:
+            self._book.noticed()
         if isinstance(seen, Tap):
             try:
                 life.emit(self._heard(seen.uid, targets[0]))
@@ -215,19 +218,19 @@ class CardReader:
     def _heard(self, uid: bytes, target: Target) -> AccessRequested | CardsRefused:
         """Have a card prove itself if it should; return what its holder wants.
 
-        Proof that took too long is none: it may have come from a card far away. (A fast relay is not excluded.)
+        Proof that took too long is none: it may have come from a card far away. (A fast relay is not excluded.) A card
+        that proves nothing is a copy, however long it took.
         """
         ref, asked_s = card_ref(self._box_key, uid), self._clock.boot_s()
         wanted, assurance = self._book.key(ref), Assurance.UID
         if wanted is not None:
-            self._book.noticed()  # a proof takes its time, and people want to see that something happens
             try:
                 proven = bool(target.sak & SPEAKS_14443_4) and self._proves(*wanted)
             except CardGone:
                 self.counts[LEFT_EARLY] += 1
                 self._taps.forget(uid)
                 return CardsRefused(LEFT_EARLY)
-            if self._clock.boot_s() - asked_s > self._settings.proof_max_s:
+            if proven and self._clock.boot_s() - asked_s > self._settings.proof_max_s:
                 self.counts[TOO_SLOW] += 1
                 return CardsRefused(TOO_SLOW)
             self.counts["proven" if proven else "not_proven"] += 1

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from hw import desk_words
 from hw.card_link import link_of
 from hw.card_reader import CardLink, CardReaderSettings
-from hw.desfire import NotProven, personalise, prove
+from hw.desfire import CARD, NotProven, personalise, prove, select
 from hw.desk_cloud import DeskError, ask
 from hw.desk_paper import label, slip
 from hw.taps import CardGone, Target
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _cloud(one)
     one = commands.add_parser("capture", help="take the number of a resident's own card at a car, within two minutes")
     one.add_argument("--vehicle", required=True, help="the car that it is held to")
-    one.add_argument("--to", metavar="NAME", help="whose card it is; only the town hall reads it")
+    one.add_argument("--to", type=desk_words.name, metavar="NAME", help="whose card it is; only the town hall reads it")
     _slip(one)
     one.set_defaults(what=_capture)
     _cloud(one)
@@ -83,22 +84,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("revoke", _revoke, "a card is lost: it opens nothing any more"),
     ):
         one = commands.add_parser(name, help=text)
-        one.add_argument("number", type=int, help="the number printed on it")
+        one.add_argument("number", type=desk_words.number, help="the number printed on it")
         one.set_defaults(what=what)
         _cloud(one)
         if what is _lend:
-            one.add_argument("--to", required=True, metavar="NAME", help="whom; only the town hall reads it")
+            whom = "whom; only the town hall reads it"
+            one.add_argument("--to", type=desk_words.name, required=True, metavar="NAME", help=whom)
             _slip(one)
     one = commands.add_parser("block", help="block a card by the code on its slip, as its holder may at any hour")
-    one.add_argument("number", type=int, help="the number printed on it")
-    one.add_argument("--code", required=True, help="eight digits")
+    one.add_argument("number", type=desk_words.number, help="the number printed on it")
+    one.add_argument("--code", type=desk_words.code, required=True, help="eight digits")
     one.set_defaults(what=_block)
     _cloud(one)
     one = commands.add_parser("list", help="show every card and where it is")
     one.set_defaults(what=_list)
     _cloud(one)
     one = commands.add_parser("print-label", help="make the label of a card, 54 mm wide, as an SVG file")
-    one.add_argument("number", type=int, help="the card's number")
+    one.add_argument("number", type=desk_words.number, help="the card's number")
     one.add_argument("--phone", required=True, help="the number to call for help, as it is to be printed")
     one.add_argument("--out", type=Path, required=True, metavar="FILE.svg", help="where to write it")
     one.set_defaults(what=_label)
@@ -118,7 +120,9 @@ def _reader(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="pcsc, pcsc:NAME for the PC/SC reader of this name, or the serial port of a PN532 (default: %(default)s)",
     )
-    parser.add_argument("--wait-s", type=float, default=30.0, help="how long to wait for a card (default: %(default)g)")
+    parser.add_argument(
+        "--wait-s", type=desk_words.wait_s, default=30.0, help="how long to wait for a card (default: %(default)g)"
+    )
 
 
 def _cloud(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +157,8 @@ def _enrol(args: argparse.Namespace) -> None:
                 "this card can't hold keys (it doesn't speak ISO 14443-4); nothing was changed. "
                 "For a resident's own card, add --own"
             )
+        if not args.own:
+            _is_desfire(link)
         wanted = {"uid": shown_number(target.uid), "assurance": "uid" if args.own else "mutual"}
         made = ask(args.cloud, "POST", "cards", wanted)
         number, keys = int(made["number"]), [bytes.fromhex(key) for key in made["keys"]]
@@ -160,6 +166,17 @@ def _enrol(args: argparse.Namespace) -> None:
             _write(link, number, keys)
             ask(args.cloud, "PATCH", f"cards/{number}", {"state": "ready", "written": True})
         _enrolled(number, target.uid, own=args.own)
+
+
+def _is_desfire(link: CardLink) -> None:
+    """Look before a number is given: a bank card or a phone would keep it."""
+    try:
+        select(link.exchange, CARD)
+    except NotProven as error:
+        raise DeskError(
+            "this card is no DESFire: it can't hold the commune's keys; nothing was changed. "
+            "For a resident's own card, add --own"
+        ) from error
 
 
 def _enrol_typed(args: argparse.Namespace) -> None:
@@ -170,7 +187,7 @@ def _enrol_typed(args: argparse.Namespace) -> None:
         uid = typed_number(args.uid)
     except ValueError as error:
         raise DeskError(f"the card was not enrolled: {error}") from error
-    fault = number_fault(uid)
+    fault = number_fault(uid, SPEAKS_14443_4)  # nobody sees here which sort of card it is: the stricter rule
     if fault is not None:
         raise DeskError(f"the card was not enrolled: {FAULTS[fault]}")
     made = ask(args.cloud, "POST", "cards", {"uid": shown_number(uid), "assurance": "uid"})
@@ -185,7 +202,7 @@ def _write(link: CardLink, number: int, keys: Sequence[bytes]) -> None:
         why = "stopped" if isinstance(error, KeyboardInterrupt) else error
         raise DeskError(
             f"card {number} is not written to its end: {why}. Lay it on the reader and enrol it again: "
-            "it goes on where it was"
+            "it goes on where it was. One that refuses again is no DESFire EV2 or EV3"
         ) from error
 
 

@@ -14,13 +14,13 @@ def label(number: int, phone: str) -> str:
     """Return a card's label as SVG. ValueError for what doesn't fit."""
     width, height = LABEL_MM
     room = width - 6
-    name = f"AMI carte {number}"
+    name = f"Carte AMI {number}"
     return page(
         width,
         height,
         (
             line(width / 2, 9.5, fitting_pt(name, room, 21), name, bold=True, middle=True),
-            line(width / 2, 16, SMALLEST_PT, "Perdue ? Appelez", middle=True),
+            line(width / 2, 16, SMALLEST_PT, "Trouvée ? Appelez", middle=True),
             line(width / 2, 22, fitting_pt(phone, room, 16), phone, bold=True, middle=True),
         ),
     )

@@ -1,4 +1,4 @@
-"""The door: two relay pulses, three contacts, a button, a light and a buzzer, through gpiozero.
+"""The door: two relay pulses, the contacts, a button, a light and a buzzer, through gpiozero.
 
 Safe by construction. A relay line is *on* only while a pulse lasts; there is no latching output. ``unlock`` and
 ``lock`` are never on together. A pulse ends by itself, and every way out of ``run`` switches all outputs off and gives
@@ -27,7 +27,7 @@ from typing import Any, Final
 import gpiozero
 
 from hw.clock_sources import Clock
-from hw.door_parts import BUTTON, DRIVER_OPEN, LOCKED, PASSENGER_OPEN, Contacts, Player, Step
+from hw.door_parts import BUTTON, DRIVER_OPEN, KEY, LOCKED, PASSENGER_OPEN, Contacts, Player, Step
 from hw.interlock import PULSE_MAX_S, PULSE_MIN_S, Interlock
 from hw.worker import AdapterError, Life
 from onboard.core.commands import Action, Actuate, Pattern
@@ -70,6 +70,8 @@ class DoorSettings:
     passenger_contact_pin: int | str | None = None
     lock_contact_pin: int | str | None = None
     lock_button_pin: int | str | None = None
+    key_contact_pin: int | str | None = None
+    """Connects to ground while the motor's key is in its place, so that a broken wire reads as missing."""
     led_pin: int | str | None = None
     buzzer_pin: int | str | None = None
     relay_active_high: bool = True
@@ -105,14 +107,15 @@ class DoorSettings:
             LOCKED: self.lock_contact_pin,
             DRIVER_OPEN: self.driver_contact_pin,
             PASSENGER_OPEN: self.passenger_contact_pin,
+            KEY: self.key_contact_pin,
             BUTTON: self.lock_button_pin,
         }
 
     def meaning(self, name: str, *, closed: bool) -> bool:
-        """Say what an input's contact to ground means: locked, open, or pressed."""
+        """Say what an input's contact to ground means: locked, open, key in its place, or pressed."""
         if name == LOCKED:
             return closed != self.lock_closed_when_unlocked
-        if name == BUTTON:
+        if name in (BUTTON, KEY):
             return closed
         return closed == self.door_closed_when_open
 

@@ -13,8 +13,9 @@ from onboard.core.events import DoorReported, LockButtonPressed
 LOCKED: Final = "locked"
 DRIVER_OPEN: Final = "driver_open"
 PASSENGER_OPEN: Final = "passenger_open"
+KEY: Final = "key_in_place"
 BUTTON: Final = "button"
-SAFE: Final[Mapping[str, bool]] = {LOCKED: False, DRIVER_OPEN: True, PASSENGER_OPEN: True, BUTTON: False}
+SAFE: Final[Mapping[str, bool]] = {LOCKED: False, DRIVER_OPEN: True, PASSENGER_OPEN: True, KEY: False, BUTTON: False}
 """The inputs, and what each reads as while it can't be trusted: no trip ends on it, nothing locks."""
 
 CHATTER_S: Final = 1.0
@@ -113,7 +114,7 @@ class Contacts:
 
     def _report(self, now_s: float) -> DoorReported | None:
         values: list[bool | None] = []
-        for name in (LOCKED, DRIVER_OPEN, PASSENGER_OPEN):
+        for name in (LOCKED, DRIVER_OPEN, PASSENGER_OPEN, KEY):
             contact = self._contacts.get(name)
             if contact is not None and not (contact.at_rest or contact.chatters):
                 return None
@@ -122,8 +123,8 @@ class Contacts:
             return None
         self._told = tuple(values)
         self._due_s = now_s + (REPORT_SOON_S if now_s < self._soon_until_s else REPORT_EVERY_S)
-        locked, driver_open, passenger_open = values
-        return DoorReported(locked, driver_open, passenger_open, sampled_s=now_s)
+        locked, driver_open, passenger_open, key_in_place = values
+        return DoorReported(locked, driver_open, passenger_open, sampled_s=now_s, key_in_place=key_in_place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ def width_mm(text: str, size_pt: float, *, bold: bool = False) -> float:
 
 
 def french(text: str) -> str:
-    """Keep French punctuation with its word, and a number with what it counts: no line is cut there."""
+    """Keep French punctuation with its word, and a number with what it counts (no line is cut there); ’ for '."""
+    text = text.replace("'", "’")
     text = re.sub(r" ([?!;:»])", NO_BREAK + r"\1", text).replace("« ", "«" + NO_BREAK)
     return re.sub(r"(\d) (?=\w)", r"\1" + NO_BREAK, text)
 
@@ -43,7 +44,12 @@ def wrapped(text: str, room_mm: float, size_pt: float) -> list[str]:
 
 
 def fitting_pt(text: str, room_mm: float, largest_pt: float, *, bold: bool = True) -> float:
-    """Return the largest size, up to ``largest_pt``, in which a line fits. ValueError: it would be less than 14 pt."""
+    """Return the largest size, up to ``largest_pt``, in which a line fits.
+
+    ValueError: it would be less than 14 pt, or there is nothing to be read.
+    """
+    if not text.strip():
+        raise ValueError("there is nothing to be read on it: the number to call is wanted")
     size_pt = min(largest_pt, largest_pt * room_mm / max(width_mm(text, largest_pt, bold=bold), 0.1))
     if size_pt < SMALLEST_PT:
         letters = int(room_mm / width_mm("n", SMALLEST_PT, bold=bold))

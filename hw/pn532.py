@@ -231,6 +231,8 @@ class Pn532:
     ``connect`` opens the port; ``monotonic`` times the line, which lives in real time whatever the box's clock says.
     Between two polls the field is off (``rest``): a card that was listed and stays in the field does not answer the
     next poll, and it saves some 30 mA. Between ``poll`` and ``rest`` the first card may be spoken to (``exchange``).
+    Where nobody rested (the last program was killed, a poll failed), ``poll`` does it first: one of two cards would be
+    silent, and the other would look like the only one.
     """
 
     def __init__(self, connect: Callable[[], Transport], monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -239,6 +241,7 @@ class Pn532:
         self._monotonic = monotonic
         self._decoder = FrameDecoder(self.counts)
         self._port: Transport | None = None
+        self._rested = False
 
     @property
     def cures(self) -> tuple[tuple[str, Callable[[], None]], ...]:
@@ -248,6 +251,7 @@ class Pn532:
     def open(self) -> None:
         """Open the port anew, stop what an earlier conversation may have left, and wake the chip."""
         self.close()
+        self._rested = False
         with self._port_errors():
             self._port = self._connect()
         self.abort()
@@ -288,6 +292,9 @@ class Pn532:
 
     def poll(self) -> list[Target]:
         """Return the cards in the field: none, one, or two (two may stand for more)."""
+        if not self._rested:
+            self.rest()
+        self._rested = False
         try:
             return parse_targets(self._command(IN_LIST_PASSIVE_TARGET, TWO_TYPE_A))
         except ValueError as error:
@@ -307,6 +314,7 @@ class Pn532:
     def rest(self) -> None:
         """Switch the field off until the next poll, which switches it on by itself."""
         self._command(RF_CONFIGURATION, FIELD_OFF)
+        self._rested = True
 
     def _command(
         self, code: int, parameters: bytes = b"", preamble: bytes = b"", within_s: float = REPLY_WITHIN_S

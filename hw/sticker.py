@@ -27,8 +27,8 @@ HELP_MM: Final = 196.0
 
 USE: Final = """\
 Tenez votre carte ici une seconde, sans bouger. Un passage ouvre la voiture, le suivant la ferme à clé.
-Fermée à la station de retour, la location est terminée. Ailleurs elle continue : pour la terminer, repassez la carte \
-dans les 20 secondes."""
+Fermez-la à la station de retour : la location est terminée. Ailleurs, elle continue ; pour la terminer, repassez la \
+carte dans les 20 secondes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Meaning:
 
 MEANINGS: Final[dict[Pattern, Meaning]] = {
     Pattern.GRANTED: Meaning("C'est bon", "La porte s'ouvre ou se ferme à clé."),
-    Pattern.TRY_AGAIN: Meaning("Réessayez", "Tenez la carte immobile. Trop tôt ? Attendez votre heure."),
+    Pattern.TRY_AGAIN: Meaning("Réessayez", "Carte immobile ? Pas trop tôt ? Clé du moteur rangée ?"),
     Pattern.ONE_CARD: Meaning("Une seule carte", "Sortez-la du portefeuille."),
     Pattern.DENIED: Meaning("Non", "Pas de réservation en ce moment, ou carte bloquée."),
     Pattern.OUT_OF_ORDER: Meaning("En panne", "Appelez la mairie."),
@@ -81,6 +81,8 @@ def sheet(phone: str) -> str:
     parts.append(line(LEFT_MM, y_mm, SMALLEST_PT, "La lumière s'allume avec chaque bip."))
     if y_mm > HELP_MM - 16:
         raise ValueError("the sheet is full: fewer words")
+    if not phone.strip():
+        raise ValueError("the sheet says whom to call: a number is wanted")
     told = f"Aide : {phone}"
     parts.append(rule(LEFT_MM, WIDTH_MM - LEFT_MM, HELP_MM - 14))
     parts.append(line(WIDTH_MM / 2, HELP_MM, fitting_pt(told, ROOM_MM, 30), told, bold=True, middle=True))

@@ -102,6 +102,7 @@ def door_settings(config: Config) -> DoorSettings:
         passenger_contact_pin=door.passenger_contact_pin,
         lock_contact_pin=door.lock_contact_pin,
         lock_button_pin=door.lock_button_pin,
+        key_contact_pin=door.key_contact_pin,
         led_pin=door.led_pin,
         buzzer_pin=door.buzzer_pin,
         relay_active_high=door.relay_active_high,

@@ -130,6 +130,8 @@ class DoorConfig:
     passenger_contact_pin: Pin
     lock_contact_pin: Pin
     lock_button_pin: Pin | None = None
+    key_contact_pin: Pin | None = None
+    """Closed while the motor's key is in its place."""
     led_pin: Pin | None = None
     buzzer_pin: Pin | None = None
     relay_active_high: Switch = True

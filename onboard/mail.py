@@ -92,6 +92,10 @@ class Store(Protocol):
         """Return one row's digest."""
         ...
 
+    async def oldest(self) -> int:
+        """Return the first row that is still there, or will be."""
+        ...
+
     async def keep_keys(self, version: int, document: bytes) -> None:
         """Keep a verified key set and raise the floor."""
         ...
@@ -216,7 +220,8 @@ class Mail:
                     self.counts["ack:digest_differs"] += 1
             case Topic.RESEND:
                 resend = decode_resend(payload, keys, me.vehicle)
-                self._post(ResendRequested(resend.store_id, resend.from_seq))
+                # What is gone can't be sent; the batch that begins with the oldest row says so.
+                self._post(ResendRequested(resend.store_id, max(resend.from_seq, await self._store.oldest())))
             case Topic.COMMAND:
                 command = decode_command(payload, keys, me.vehicle)
                 who = RemoteCredential(
@@ -279,8 +284,10 @@ class Mail:
         if before is None:
             self.counts["batch:row_before_is_gone"] += 1
             return None
+        oldest = await self._store.oldest()
         while True:
-            batch = EventBatch(self._identity.vehicle, self._store_id, rows[0].seq, before, tuple(rows))
+            first = rows[0].seq
+            batch = EventBatch(self._identity.vehicle, self._store_id, first, before, tuple(rows), first == oldest > 1)
             try:
                 return encode_event_batch(batch, self._identity.signer, self.key_set.sealing_public), rows[-1].seq
             except Refused as refused:

@@ -283,6 +283,10 @@ class Store:
         found = self._read(ROWS_BETWEEN, (from_seq, to_seq))
         return [read_row(row) for row in found]
 
+    def oldest(self) -> int:
+        """Return the number of the first row that is still there; of the next one where there is none."""
+        return self._room.anchor.seq + 1
+
     def digest(self, seq: int) -> bytes | None:
         """Return the digest of row ``seq``, also of the last one dropped and of 0 (``GENESIS``); None if not known."""
         if seq == 0:

@@ -57,6 +57,10 @@ class StoreThread:
         """See ``Store.digest``."""
         return await self._do(partial(self.store.digest, seq))
 
+    async def oldest(self) -> int:
+        """See ``Store.oldest``."""
+        return await self._do(self.store.oldest)
+
     async def release(self, up_to_seq: int, now_wall_s: float) -> None:
         """See ``Store.release``."""
         await self._do(partial(self.store.release, up_to_seq, now_wall_s))

@@ -164,6 +164,8 @@ class Car:
                 self._door.press_button()
             case "release_button":
                 self._door.release_button()
+            case "key":
+                self._door.put_key(is_in=bool(request["in"]))
             case "drive":
                 ends = {self._route.start.id: 0.0, self._route.end.id: self._route.length_m}
                 self.ami.drive(ends[request["to"]])
@@ -192,6 +194,7 @@ class Car:
             "locked": door.locked,
             "driver_open": door.driver_open,
             "passenger_open": door.passenger_open,
+            "key_in_place": door.key_in_place,
             "listening": self._can.adapter.is_open and self._can.adapter.listen_only,
             "frames_refused": self._can.adapter.counts["frames_refused"],
             "moments": dict(self._moments),

@@ -8,7 +8,7 @@ from threading import RLock, Timer
 from typing import Literal
 
 from hw.door import DoorSettings
-from hw.door_parts import BUTTON, DRIVER_OPEN, LOCKED, PASSENGER_OPEN
+from hw.door_parts import BUTTON, DRIVER_OPEN, KEY, LOCKED, PASSENGER_OPEN
 from onboard.core.commands import Action
 
 
@@ -44,6 +44,7 @@ class SimulatedDoor:
         self.locked = True
         self.driver_open = False
         self.passenger_open = False
+        self.key_in_place = True
         self.both_driven = False
         self.pulses: list[Action] = []
         """The last relays that closed, at most 100."""
@@ -81,6 +82,12 @@ class SimulatedDoor:
     def shut_door(self, *, passenger: bool = False) -> None:
         """Shut a door."""
         self._move(passenger=passenger, is_open=False)
+
+    def put_key(self, *, is_in: bool) -> None:
+        """Put the motor's key into its holder, or take it out."""
+        with self._lock:
+            self.key_in_place = is_in
+            self._show()
 
     def press_button(self) -> None:
         """Press the lock button inside, until ``release_button``."""
@@ -154,6 +161,7 @@ class SimulatedDoor:
             LOCKED: {"works": self.locked, "says_locked": True, "says_unlocked": False}.get(self._faults.lock_contact),
             DRIVER_OPEN: self.driver_open,
             PASSENGER_OPEN: self.passenger_open,
+            KEY: self.key_in_place,
             BUTTON: self._pressed,
         }
         for name, pin in self._settings.inputs.items():

@@ -40,6 +40,10 @@ def main(argv: list[str]) -> int:
         uid = bytes.fromhex(args.uid) if args.uid else b"\x04" + secrets.token_bytes(6)
     except ValueError:
         parser.error(f"--uid {args.uid}: hexadecimal digits are wanted, two for each byte")
+    if len(uid) not in (4, 7, 10):
+        parser.error(f"--uid {args.uid}: a card's number has 4, 7 or 10 bytes")
+    if args.keep is not None and not args.keep.parent.is_dir():
+        parser.error(f"--keep {args.keep}: there is no such folder")
     card = _kept(args.keep, uid) if args.keep is not None else DesfireCard(uid)
     reader = Pn532OnPty()
     port = reader.open()

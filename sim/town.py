@@ -59,6 +59,7 @@ driver_contact_pin = 5
 passenger_contact_pin = 6
 lock_contact_pin = 13
 lock_button_pin = 19
+key_contact_pin = 12
 led_pin = 20
 buzzer_pin = 21
 pulse_s = 1.0

@@ -283,6 +283,8 @@ class WiredCar:
             case "plug":
                 self.ami.plug(is_in=bool(request["in"]))
                 self._remember()
+            case "key":
+                self._door.put_key(is_in=bool(request["in"]))
             case "fault":
                 self.ami.fault = AmiFault(request["is"])
             case "gps":

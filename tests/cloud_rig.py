@@ -80,9 +80,10 @@ class Box:
         """Do as the store does when it needs room: the payload goes, the digest stays."""
         self.rows[seq - 1] = replace(self.rows[seq - 1], payload=b"")
 
-    def batch(self, first: int, last: int) -> bytes:
+    def batch(self, first: int, last: int, *, oldest: bool = False) -> bytes:
         before = self.rows[first - 2].digest if first > 1 else GENESIS
-        batch = EventBatch(self.given.vehicle, self.store_id, first, before, tuple(self.rows[first - 1 : last]))
+        rows = tuple(self.rows[first - 1 : last])
+        batch = EventBatch(self.given.vehicle, self.store_id, first, before, rows, oldest)
         return encode_event_batch(batch, self.given.signing, self.key_set.sealing_public)
 
     def status(self, **changes: object) -> bytes:

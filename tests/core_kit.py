@@ -90,6 +90,8 @@ class Kit:
         self.records: list[Recordable] = []
         self.commands: list[Command] = []
         self.boots = 0
+        self.key_in_place: bool | None = None
+        """What the contact in the motor key's holder says; None: there is none."""
         if start:
             self.boot()
 
@@ -166,7 +168,8 @@ class Kit:
         self, *, locked: bool | None, driver_open: bool = False, sampled_s: float | None = None
     ) -> tuple[Command, ...]:
         """Hear the contacts."""
-        return self.give(DoorReported(locked, driver_open, False, self.t if sampled_s is None else sampled_s))
+        sampled_s = self.t if sampled_s is None else sampled_s
+        return self.give(DoorReported(locked, driver_open, False, sampled_s, self.key_in_place))
 
     def settle(self, *, locked: bool) -> None:
         """Let the pulse under way end well, and hear a report sampled after it."""

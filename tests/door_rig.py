@@ -25,6 +25,7 @@ SETTINGS = DoorSettings(
     passenger_contact_pin=6,
     lock_contact_pin=13,
     lock_button_pin=19,
+    key_contact_pin=12,
     led_pin=20,
     buzzer_pin=21,
     pulse_s=0.15,

@@ -18,6 +18,9 @@ PINNED: dict[str, dict[str, object]] = {
         "DISAGREE_S": 5.0,
         "DOUBT_S": 900.0,
     },
+    "onboard.core.doors": {
+        "KEY_MISSING": "key_missing",
+    },
     "onboard.core.draft": {
         "HOUR_S": 3600.0,
         "STATUS_LEAST_S": 2.0,

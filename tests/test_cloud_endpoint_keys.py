@@ -55,6 +55,9 @@ class Rows:
     async def digest(self, seq: int) -> bytes | None:
         return self._box.rows[seq - 1].digest if seq else d.GENESIS
 
+    async def oldest(self) -> int:
+        return 1
+
     async def keep_keys(self, version: int, document: bytes) -> None:
         assert document
         self.kept.append(version)

@@ -11,6 +11,7 @@ import pytest
 from cloud_sync import documents as d
 from cloud_sync.documents import Reason, Refused
 from cloud_sync.documents.kinds import DocumentType
+from cloud_sync.documents.up import read_event_batch
 from onboard.core.clock import ClockQuality, Instant
 from onboard.core.events import Intent
 from onboard.core.grants import (
@@ -154,6 +155,15 @@ def test_a_row_dropped_for_room_carries_the_chain_over_the_hole() -> None:
     assert _sent(holed) == holed
     later = replace(BATCH, from_seq=3, prev_digest=second.digest, rows=third)
     assert _sent(later) == later
+
+
+def test_that_nothing_is_before_a_batch_is_said_in_one_way_only() -> None:
+    assert _sent(replace(BATCH, oldest=True)).oldest
+    written = [[row.boot_epoch, row.at.boot_s, row.at.wall_s, int(row.at.quality), row.payload] for row in BATCH.rows]
+    fields: dict[int, Any] = {1: CAR, 2: BATCH.store_id, 3: 1, 4: d.GENESIS, 5: written, 6: BATCH.rows[-1].digest}
+    assert read_event_batch(fields) == BATCH
+    with refused(Reason.BAD_SCHEMA):
+        read_event_batch({**fields, 7: False})
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def batches(draw: st.DrawFn) -> d.EventBatch:
         epoch, payload, keep = draw(EIGHT), draw(st.binary(min_size=1, max_size=50)), draw(st.booleans())
         previous = d.chain_digest(previous, seq, epoch, at, payload)
         made.append(d.Row(seq, epoch, at, payload if keep else b"", previous))
-    return d.EventBatch(CAR, draw(IDS), first, before, tuple(made))
+    return d.EventBatch(CAR, draw(IDS), first, before, tuple(made), draw(st.booleans()))
 
 
 WORDS = st.text(min_size=1, max_size=10)

@@ -62,7 +62,7 @@ def test_the_reader_looks_four_times_a_second_and_rests_between() -> None:
     rig.play(10)
     looks = rig.chip.commands.count(0x4A)
     assert 38 <= looks <= 41
-    assert rig.chip.commands.count(0x32) == looks + 1, "the field goes off after each look; once more at the start"
+    assert rig.chip.commands.count(0x32) == looks + 2, "the field goes off after each look; twice more at the start"
 
 
 def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
@@ -78,6 +78,25 @@ def test_two_cards_and_a_phone_are_told_as_refusals() -> None:
     )
     assert events == [CardsRefused("two_cards"), CardsRefused("random_uid"), CardsRefused("unreadable")]
     assert rig.worker.counts["refused_two_cards"] == 1
+
+
+def test_who_holds_a_card_is_noticed_before_anything_else_whatever_card_it_is() -> None:
+    clock, chip = VirtualClock(), SimulatedPn532()
+    told: list[object] = []
+    book = Book(noticed=lambda: told.append("noticed"))
+    link = Pn532(Line(chip, clock).connect, clock.boot_s)
+    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, (), link, book)
+    actions = [
+        (1.0, lambda: chip.present(LONG_CARD)),
+        (2.0, chip.remove),
+        (5.0, lambda: chip.present("08123456")),
+        (6.0, chip.remove),
+        (9.0, lambda: chip.present(LONG_CARD)),
+        (9.0, lambda: chip.present(SHORT_CARD)),
+    ]
+    worker.run(Life(told.append, lambda: None, Play(clock, actions, 12.0)))
+    refused = [CardsRefused("random_uid"), CardsRefused("two_cards")]
+    assert told == ["noticed", seen(LONG_CARD), "noticed", refused[0], "noticed", refused[1]]
 
 
 def test_a_card_listed_in_a_way_nobody_can_read_is_refused_not_a_fault() -> None:
@@ -314,7 +333,7 @@ OPENING = [
         "",
         "0000ff00ff000000ff02fed5151600",
         "0000ff00ff000000ff06fad50332010607e800",
-        "0000ff00ff000000ff02fed533f800",
+        *["0000ff00ff000000ff02fed533f800"] * 2,
     )
 ]
 
@@ -352,6 +371,7 @@ def test_a_well_formed_reply_among_babble_is_a_card() -> None:
         ({"port": ""}, "needs a port"),
         ({"port": "/dev/x", "baud_rate": 1200}, "9600 to 1288000"),
         ({"port": "/dev/x", "poll_interval_s": 5.0}, "0.05 to 1.0"),
+        ({"port": "/dev/x", "proof_max_s": 5.0}, "0.05 to 2.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gpiozero
 import pytest
 from gpiozero.pins.mock import MockFactory
@@ -64,3 +66,27 @@ def test_a_chip_that_no_command_wakes_is_reset_by_its_line() -> None:
     [tap] = events
     assert isinstance(tap, AccessRequested)
     assert worker.counts["mended_reset"] == 1
+
+
+def test_the_cures_are_tried_from_the_gentlest_to_the_last() -> None:
+    clock, chip = VirtualClock(), SimulatedPn532()
+    tried: list[str] = []
+    link = Pn532(Line(chip, clock).connect, clock.boot_s)
+
+    def watched(name: str) -> Callable[[], None]:
+        cure: Callable[[], None] = getattr(link, name, lambda: None)
+
+        def note() -> None:
+            tried.append(name)
+            cure()
+
+        return note
+
+    wired = tuple((name, watched(name)) for name in ("reset", "power"))
+    for name in ("abort", "wake", "open"):
+        setattr(link, name, watched(name))
+    worker = CardReader(CardReaderSettings("/dev/card-reader"), clock, KEY, wired, link)
+    play = Play(clock, [(0.5, lambda: setattr(chip, "trouble", Trouble.NO_REPLY))], 1.0)
+    worker.run(Life(lambda _event: None, lambda: None, play))
+    opening = ["open", "abort", "wake"]
+    assert tried[:14] == [*opening, "abort", "wake", *opening, "reset", *opening, "power", "open"]

@@ -122,6 +122,19 @@ def test_what_cannot_be_enrolled_is_refused_with_its_reason(
 
 
 @pytest.mark.usefixtures("town")
+def test_a_card_of_another_make_is_given_no_number(
+    reader: Pn532OnPty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = DesfireCard(UID)
+    monkeypatch.setattr(bank, "apdu", lambda _command: b"\x6d\x00")  # it knows no such command
+    reader.present_chip(bank)
+    assert do(reader, "enrol") == 1
+    assert "is no DESFire" in capsys.readouterr().err
+    assert do(None, "list") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("town")
 def test_what_a_card_is_can_be_read(reader: Pn532OnPty, capsys: pytest.CaptureFixture[str]) -> None:
     reader.present("deadbeef")
     assert do(reader, "read") == 0
@@ -241,6 +254,7 @@ def test_a_slip_that_cannot_be_made_lends_and_captures_nothing(
         ("Mme Le Goff", "is no card number"),
         ("", "is no card number"),
         ("08A1B2C3", "another number each time"),
+        ("80A1B2C3", "another number each time"),
         ("AFA1B2C3", "more than once"),
     ],
 )
@@ -332,12 +346,14 @@ def test_the_label_says_what_the_card_is_and_whom_to_call(
     file = tmp_path / "new" / "label.svg"
     words = ["print-label", str(number), "--out", str(file), "--phone"]
     assert do(None, *words, "02 99 <00> 00") == 0
-    assert plain(file.read_text()) == [f"AMI carte {number}", "Perdue ? Appelez", "02 99 <00> 00"]
+    assert plain(file.read_text()) == [f"Carte AMI {number}", "Trouvée ? Appelez", "02 99 <00> 00"]
     assert min(sizes_pt(file.read_text())) >= 14
     for text, size_pt in zip(plain(file.read_text()), sizes_pt(file.read_text()), strict=True):
-        assert width_mm(text, size_pt, bold=not text.startswith("Perdue")) <= 48.5, text
+        assert width_mm(text, size_pt, bold=not text.startswith("Trouvée")) <= 48.5, text
     assert do(None, *words, "mairie d'Hédé-Bazouges 02 99 00 00 00") == 1
     assert "too long" in capsys.readouterr().err
+    assert do(None, *words, " ") == 1
+    assert "the number to call is wanted" in capsys.readouterr().err
     assert do(None, "print-label", "999", "--phone", "02", "--out", str(file)) == 1
     assert "there is no card 999" in capsys.readouterr().err
     assert do(None, "print-label", "1", "--phone", "02", "--out", str(tmp_path / "label.pdf")) == 1

@@ -12,7 +12,7 @@ import pytest
 from gpiozero.pins.mock import MockFactory, MockPin
 
 from hw.door import ASKED_MAX, PATTERNS, Door, DoorSettings
-from hw.door_parts import BUTTON, DRIVER_OPEN, LOCKED, Contacts, Player
+from hw.door_parts import BUTTON, DRIVER_OPEN, KEY, LOCKED, Contacts, Player
 from hw.interlock import Interlock
 from hw.worker import Life
 from onboard.core.commands import Action, Actuate, Pattern
@@ -135,9 +135,10 @@ def test_the_first_report_comes_when_the_contacts_have_come_to_rest(bench: Bench
     bench.factory.pin(LATCH).drive_low()
     bench.factory.pin(DRIVER).drive_low()
     bench.until(100.2)
-    # Pull-ups: a contact to ground means locked or shut; the passenger's wire is broken and reads as open.
+    # Pull-ups: a contact to ground means locked or shut; the passenger's wire is broken and reads as open, the key's as
+    # missing.
     at_s, report = bench.of(DoorReported)[0]
-    assert report == DoorReported(True, False, True, sampled_s=at_s)
+    assert report == DoorReported(True, False, True, sampled_s=at_s, key_in_place=False)
     assert 100.03 <= at_s <= 100.05
 
 
@@ -198,6 +199,12 @@ def test_a_contact_that_chatters_is_counted_and_reads_as_the_safe_side() -> None
     contacts.feed({LOCKED: True, DRIVER_OPEN: False}, 4.0)
     assert contacts.feed({LOCKED: True, DRIVER_OPEN: False}, 4.03) == [DoorReported(True, False, None, 4.03)]
     assert contacts.at_rest
+
+
+def test_a_key_contact_that_chatters_reads_as_missing() -> None:
+    contacts = Contacts((KEY,), 0.03, Counter())
+    events = [event for step in range(120) for event in contacts.feed({KEY: step % 2 == 0}, 100.0 + step * 0.01)]
+    assert [event.key_in_place for event in events if isinstance(event, DoorReported)] == [False]
 
 
 def test_the_button_is_told_once_for_each_press(bench: Bench) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from gpiozero.pins.mock import MockFactory
 
-from hw.door import make_pin_factory
+from hw.door import DoorSettings, make_pin_factory
 from hw.worker import AdapterError
+from onboard.__main__ import door_settings
+from onboard.config import load_config
+from tests.conftest import ROOT
 from tests.door_rig import SETTINGS
 
 
@@ -29,6 +32,15 @@ from tests.door_rig import SETTINGS
 def test_settings_that_can_not_be_right_are_refused(change: dict[str, float], what: str) -> None:
     with pytest.raises(ValueError, match=what):
         dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]  # one name at a time, of either type
+
+
+def test_every_line_of_the_configuration_reaches_the_door() -> None:
+    config = load_config(ROOT / "systemd" / "amibox.toml")
+    assert config.door is not None
+    written = {key: value for key, value in dataclasses.asdict(config.door).items() if key != "pin_factory"}
+    wired = dataclasses.asdict(door_settings(config))
+    assert {key: wired[key] for key in written} == written
+    assert {field.name for field in dataclasses.fields(DoorSettings)} - written.keys() == {"debounce_s"}
 
 
 def test_a_missing_pin_library_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

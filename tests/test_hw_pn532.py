@@ -22,7 +22,7 @@ from hw.pn532 import (
     encode,
     parse_targets,
 )
-from hw.taps import Target
+from hw.taps import CardGone, Tap, Target
 from hw.worker import AdapterError
 from sim.pn532 import SimulatedPn532, Trouble
 from tests.card_rig import LONG_CARD, SHORT_CARD, Line, VirtualClock
@@ -205,7 +205,7 @@ def test_what_is_no_listing_is_refused(listing: str) -> None:
 
 def test_a_card_s_number_never_shows_in_a_representation() -> None:
     target = parse_targets(bytes.fromhex("01 01 0344 20 07 04a1b2c3d4e5f6 0675778102 80"))[0]
-    for shown in (repr(target), repr(Information(b"\x04\xa1\xb2"))):
+    for shown in (repr(target), repr(Tap(target.uid)), repr(Information(b"\x04\xa1\xb2"))):
         assert "a1" not in shown
         assert "\\xb2" not in shown
 
@@ -221,6 +221,8 @@ def test_opening_wakes_the_chip_and_bounds_its_looking_for_cards() -> None:
 
 def test_no_card_is_an_empty_list_and_costs_no_time_out() -> None:
     chip = Chip()
+    chip.pn532.rest()
+    chip.line.sent = b""
     assert chip.pn532.poll() == []
     assert chip.line.timeouts == 0
     assert chip.line.sent == encode(bytes.fromhex("d44a0200"))
@@ -323,6 +325,7 @@ def test_an_answer_left_in_the_port_is_not_taken_for_a_card() -> None:
 
 def test_a_reply_to_another_command_is_passed_over() -> None:
     chip = Chip()
+    chip.pn532.rest()
     chip.sim.present(SHORT_CARD)
     answer = bytes.fromhex("0000ff00ff00") + encode(bytes.fromhex("d50332010607"))
     write = chip.line.write
@@ -334,6 +337,29 @@ def test_a_reply_to_another_command_is_passed_over() -> None:
     chip.line.write = write_after_a_stranger  # type: ignore[method-assign]  # the stranger comes with the ACK
     assert [target.uid.hex() for target in chip.pn532.poll()] == ["deadbeef"]
     assert chip.pn532.counts["stale_frames"] == 2
+
+
+@pytest.mark.parametrize(("status", "gone"), [(0x00, False), (0xC0, False), (0x01, True), (0x13, True)])
+def test_an_exchange_is_judged_by_the_six_bits_that_name_an_error(status: int, gone: bool) -> None:
+    """UM0701-02 section 7.1: the two above say other things of a good answer."""
+    chip = Chip()
+    chip.line.chip = Saying(bytes((0xD5, 0x41, status)) + b"\x91\x00")
+    if gone:
+        with pytest.raises(CardGone):
+            chip.pn532.exchange(b"\x90")
+    else:
+        assert chip.pn532.exchange(b"\x90") == b"\x91\x00"
+
+
+class Saying(SimulatedPn532):
+    """A chip that has one answer for everything."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self._said = bytes.fromhex("0000ff00ff00") + encode(answer)
+
+    def feed(self, data: bytes) -> bytes:
+        return self._said if data else b""
 
 
 def test_another_chip_on_the_port_is_told() -> None:

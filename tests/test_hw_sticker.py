@@ -30,7 +30,7 @@ def test_the_sheet_says_every_answer_in_french_large_enough_and_whom_to_call(tmp
     assert told[0] == "Votre carte ici"
     assert told[-1] == "Aide : 02 99 <00>"
     assert [text for text in told if " : " in text and "bip" in text] == [
-        "Un bip court : C'est bon",
+        "Un bip court : C’est bon",
         "Deux bips courts : Réessayez",
         "Quatre bips courts : Une seule carte",
         "Un long bip : Non",
@@ -65,13 +65,16 @@ def test_the_sheet_is_written_as_french_is() -> None:
     lines = texts(whole)
     assert not any(line[:1] in "?!:;" for line in lines)
     assert "20 secondes" in " ".join(lines)
-    assert "location est terminée" in " ".join(lines), "how a rental ends"
+    assert "la location est terminée" in " ".join(lines), "how a rental ends"
+    assert not any("'" in line for line in lines), "’, as it is printed"
 
 
 def test_a_number_that_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "Astreinte de la mairie d'Hédé-Bazouges 02 99 00 00 00 / 06 00 00 00 00"
     assert main(["--phone", long, "--out", str(tmp_path / "sheet.svg")]) == 2
     assert "letters at most" in capsys.readouterr().err
+    assert main(["--phone", " ", "--out", str(tmp_path / "sheet.svg")]) == 2
+    assert "a number is wanted" in capsys.readouterr().err
     assert not (tmp_path / "sheet.svg").exists()
 
 

@@ -54,6 +54,7 @@ class Shelf:
             before = d.chain_digest(before, seq, EPOCH, AT, payload)
             self.stored.append(d.Row(seq, EPOCH, AT, payload, before))
         self.kept_keys: list[int] = []
+        self.dropped = 0
 
     async def rows(self, from_seq: int, to_seq: int) -> list[d.Row]:
         return [row for row in self.stored if from_seq <= row.seq <= to_seq]
@@ -62,6 +63,9 @@ class Shelf:
         if seq == 0:
             return d.GENESIS
         return next((row.digest for row in self.stored if row.seq == seq), None)
+
+    async def oldest(self) -> int:
+        return self.dropped + 1
 
     async def keep_keys(self, version: int, document: bytes) -> None:
         assert document
@@ -144,6 +148,19 @@ def test_an_acknowledgement_counts_only_with_our_own_digest(right: bool) -> None
     room.get(Topic.ACK, d.encode_ack(d.Ack(CAR, STORE, 2, digest), CLOUD))
     assert room.events == ([AckReceived(STORE, 2)] if right else [])
     assert room.mail.counts["ack:digest_differs"] == int(not right)
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_rows_that_are_gone_are_not_promised_and_the_oldest_batch_says_so(gone: int) -> None:
+    room = Room()
+    room.shelf.dropped = gone
+    room.get(Topic.RESEND, d.encode_resend(d.Resend(CAR, STORE, 1), CLOUD))
+    assert room.events == [ResendRequested(STORE, gone + 1)]
+    for first in (gone + 1, gone + 2):
+        sealed = asyncio.run(room.mail.batch(first, first))
+        assert sealed is not None
+        batch = d.decode_event_batch(sealed[0], CLOUD_C, BOX.public, CAR)
+        assert (batch.from_seq, batch.oldest) == (first, gone > 0 and first == gone + 1)
 
 
 def test_a_resend_and_a_command_become_events() -> None:

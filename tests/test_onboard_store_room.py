@@ -209,13 +209,14 @@ def test_acknowledged_rows_go_first_and_the_next_batch_still_has_its_digest(tmp_
 
 def test_acknowledged_rows_go_by_age_and_others_never_do(tmp_path: Path) -> None:
     opened = filled(tmp_path, LIMITS, 20)
+    assert opened.store.oldest() == 1
     kept = put(opened.store, opened.kept, fault(1), at=Instant(1.0, AT.wall_s + 20 * 86400, AT.quality))
     opened.store.release(10, AT.wall_s + 29 * 86400)
     kept = put(opened.store, kept, fault(2))
     assert len(payloads(opened.store)) == 22
     opened.store.release(10, AT.wall_s + 31 * 86400)
     put(opened.store, kept, fault(3))
-    assert min(payloads(opened.store)) == 10
+    assert min(payloads(opened.store)) == opened.store.oldest() == 10
     assert opened.store.digest(9) is not None
     opened.store.close()
 

@@ -17,7 +17,13 @@ from sim.pins import SocketFactory
 from sim.route import BAZOUGES_HEDE
 
 WIRING = DoorSettings(
-    unlock_pin=17, lock_pin=27, driver_contact_pin=5, passenger_contact_pin=6, lock_contact_pin=13, lock_button_pin=19
+    unlock_pin=17,
+    lock_pin=27,
+    driver_contact_pin=5,
+    passenger_contact_pin=6,
+    lock_contact_pin=13,
+    lock_button_pin=19,
+    key_contact_pin=12,
 )
 DEADLINE_S = 10.0
 
@@ -53,6 +59,12 @@ def until(probe: Callable[[], object]) -> None:
 def test_every_plug_of_the_box_is_there(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} >= {"can", "gps", "card", "pins", "control"}
     assert all((folder / name).resolve().is_char_device() for name in ("can", "gps", "card"))
+
+
+def test_its_key_hangs_in_its_place_until_somebody_takes_it(remote: Remote) -> None:
+    assert remote.do("status")["key_in_place"]
+    assert not remote.do("key", **{"in": False})["key_in_place"]
+    assert remote.do("key", **{"in": True})["key_in_place"]
 
 
 def test_it_drives_where_it_is_told_to_and_says_so(remote: Remote) -> None:

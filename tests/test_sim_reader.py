@@ -92,3 +92,45 @@ def test_a_card_is_gone_on_with_another_time(reader: VirtualReader, memory: Path
         assert again.told.split()[3] == number
     finally:
         again.end()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--uid", "04"], "4, 7 or 10 bytes"),
+        (["--uid", "ZZ"], "hexadecimal digits"),
+        (["--keep", "/nowhere/card.json"], "no such folder"),
+    ],
+)
+def test_a_card_that_cannot_be_is_refused_at_the_start(words: list[str], why: str) -> None:
+    command = [sys.executable, "-m", "sim", "virtual-reader", *words]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert why in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["return", "0"], "as printed on it"),
+        (["revoke", "-1"], "as printed on it"),
+        (["return", "2147483648"], "as printed on it"),
+        (["return", "9" * 5000], "as printed on it"),
+        (["block", "1", "--code", "1234 567"], "eight digits"),
+        (["lend", "1", "--to", " "], "a name is wanted"),
+        (["lend", "1", "--to", "a" * 81], "at most 80"),
+        (["lend", "1", "--to", "a\nb"], "on one line"),
+        (["read", "--wait-s", "nan"], "0 to 600 seconds"),
+        (["read", "--wait-s", "1e9"], "0 to 600 seconds"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused_in_words(
+    capsys: pytest.CaptureFixture[str], words: list[str], why: str
+) -> None:
+    parser = argparse.ArgumentParser()
+    desk.add_arguments(parser)
+    with pytest.raises(SystemExit) as left:
+        parser.parse_args(words)
+    assert left.value.code == 2
+    assert why in capsys.readouterr().err

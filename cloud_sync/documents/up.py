@@ -23,13 +23,17 @@ _MAX_SEQ: Final = schema.MAX_COUNT
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Rows of one store from ``from_seq`` on. ``prev_digest`` is that of the row before (``GENESIS`` before row 1)."""
+    """Rows of one store from ``from_seq`` on. ``prev_digest`` is that of the row before (``GENESIS`` before row 1).
+
+    ``oldest``: the store has no row before these any more, so nobody need wait for one.
+    """
 
     vehicle: str
     store_id: bytes
     from_seq: int
     prev_digest: bytes
     rows: tuple[Row, ...]
+    oldest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ def encode_event_batch(batch: EventBatch, signer: BoxSigner, cloud_public: bytes
         4: batch.prev_digest,
         5: [_write_row(row) for row in batch.rows],
         6: batch.rows[-1].digest if batch.rows else b"",
+        **({7: True} if batch.oldest else {}),
     }
     inner = make(DocumentType.EVENT_BATCH, values, read_event_batch, signer)
     return cose.seal(DocumentType.EVENT_BATCH, batch.vehicle, inner, cloud_public)
@@ -113,6 +118,7 @@ def read_event_batch(value: Any) -> EventBatch:
     prev_digest = left.need(4, "prev_digest", schema.octets, 32)
     raw_rows = left.need(5, "rows", schema.items, MAX_ROWS, _read_row, 1)
     last_digest = left.need(6, "digest", schema.octets, 32)
+    oldest = left.may(7, "oldest", _read_true) is not None
     left.done()
     if from_seq == 1 and prev_digest != GENESIS:
         raise Refused(Reason.BAD_CHAIN, "there is nothing before row 1")
@@ -123,7 +129,13 @@ def read_event_batch(value: Any) -> EventBatch:
         rows.append(Row(seq, boot_epoch, at, payload, digest))
     if digest != last_digest:
         raise Refused(Reason.BAD_CHAIN, f"the digests up to row {rows[-1].seq} do not fit")
-    return EventBatch(vehicle, store_id, from_seq, prev_digest, tuple(rows))
+    return EventBatch(vehicle, store_id, from_seq, prev_digest, tuple(rows), oldest)
+
+
+def _read_true(value: Any, where: str) -> bool:
+    if not schema.flag(value, where):
+        raise schema.bad(where, "true, or nothing, is wanted")
+    return True
 
 
 def _read_row(value: Any, where: str) -> tuple[bytes, Instant, bytes, bytes]:

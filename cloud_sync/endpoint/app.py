@@ -23,13 +23,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cloud_sync.documents import Refused, radio_name
-from cloud_sync.endpoint import lists, tables, views
+from cloud_sync.endpoint import fleet, lists, tables, views
 from cloud_sync.endpoint.authority import Authority
 from cloud_sync.endpoint.cards import Cards, card_values
 from cloud_sync.endpoint.courier import body_max_bytes, phone_routes
 from cloud_sync.endpoint.grants import Grants, booking_id, rights_of
 from cloud_sync.endpoint.ingest import Ingest
 from cloud_sync.endpoint.link import Link, publish_list
+from cloud_sync.endpoint.members import Members
+from cloud_sync.endpoint.membership import Rules
 from cloud_sync.endpoint.messages import Box
 from cloud_sync.endpoint.models import (
     REFUSED,
@@ -48,6 +50,8 @@ from cloud_sync.endpoint.models import (
     VehicleId,
 )
 from cloud_sync.endpoint.models_phone import Radio
+from cloud_sync.endpoint.money import money_routes
+from cloud_sync.endpoint.planning import Slot
 from cloud_sync.endpoint.store import Store
 
 PAGES = Path(__file__).parent / "pages"
@@ -104,6 +108,8 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
         return answer
+
+    members = Members(store, Rules(), now=now)
 
     def known(vehicle: str) -> Box:
         box = store.box(vehicle)
@@ -166,6 +172,12 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
         values = _booking_values(booking, now_s)
         try:
             with store.write() as db:
+                if booking.member is not None:
+                    driver = members.driver(db, booking.member, booking.start_s, booking.end_s)
+                    keys = json.dumps(booking.phone_keys or driver.phone_keys)
+                    values.update(driver=driver.pseudonym, phone_keys=keys, trace=driver.trace)
+                    ends = booking.pickup, booking.dropoff or booking.pickup
+                    fleet.check(db, Slot(booking.vehicle, booking.start_s, booking.end_s, *ends), stations, now_s)
                 values["cards"] = json.dumps(card_values(db, booking.cards, (booking.vehicle,)))
                 db.execute(insert(tables.bookings).values(values))
                 row = lists.issue_within(db, authority, box, now_s, horizon_days)
@@ -234,6 +246,8 @@ def create_app(  # noqa: C901, PLR0913, PLR0915  (one short function a route; se
     cards = Cards(store, authority, issuer, link, now=now)
     app.include_router(cards.routes())
     app.include_router(cards.open_routes())
+    app.include_router(money_routes(store, now))
+    app.include_router(members.routes())
     app.include_router(phone_routes(store, authority, ingest, link, horizon_days=horizon_days, now=now))
     app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
     return app

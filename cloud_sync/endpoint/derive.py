@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, and_, delete, insert, select, update
 
 from cloud_sync.documents import Refused, Row, UnknownRecord, decode_record, record_kind
-from cloud_sync.endpoint import capture, tables
+from cloud_sync.endpoint import capture, charges, tables
 from cloud_sync.endpoint.dialect import insert_new, upsert
 from onboard.core.records import (
     Alert,
@@ -76,6 +76,7 @@ def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float)
     match read(row.payload):
         case StoreReplaced() as replaced:
             twice = _join(db, vehicle, store_id, replaced.previous)
+            charges.join(db, vehicle, store_id, _first_store(db, vehicle, store_id), now_s)
             text = f"the box replaced its database: {replaced.reason}. Look at its card; records may be missing"
             return REPLACED, f"{text}; ended twice, the first end counts: {', '.join(twice)}" if twice else text
         case TripStarted() as started:
@@ -83,7 +84,7 @@ def apply(db: Connection, vehicle: str, store_id: bytes, row: Row, now_s: float)
         case TripEnded() as ended:
             return _end_trip(db, key, ended, row)
         case RentalEnded() as ended:
-            return _end_rental(db, key, ended, row)
+            return _end_rental(db, key, ended, row, now_s)
         case Track() as track:
             _track(db, key, track, min(row.at.wall_s, now_s))
         case Parked(latitude=float() as latitude, longitude=float() as longitude):
@@ -197,7 +198,9 @@ def _same(table: Table, key: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(table.c[name] == value for name, value in key.items())
 
 
-def _end_rental(db: Connection, key: dict[str, Any], ended: RentalEnded, row: Row) -> tuple[str, str] | None:
+def _end_rental(
+    db: Connection, key: dict[str, Any], ended: RentalEnded, row: Row, now_s: float
+) -> tuple[str, str] | None:
     table = tables.rentals
     values = {
         **key,
@@ -216,6 +219,7 @@ def _end_rental(db: Connection, key: dict[str, Any], ended: RentalEnded, row: Ro
     }
     unless = table.c.ended_seq.is_not(None)
     if upsert(db, table, values, table.c.vehicle, table.c.store_id, table.c.rental, unless=unless):
+        charges.make(db, **key, ended=ended, ended_s=row.at.wall_s, now_s=now_s)
         return None
     held = select(table.c.ended_s, table.c.billable_s).where(*_same(table, key), table.c.rental == ended.rental)
     if db.execute(held).one() == (row.at.wall_s, ended.billable_s):

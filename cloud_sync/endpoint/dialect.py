@@ -1,12 +1,33 @@
-"""The two statements that SQLite and PostgreSQL share in meaning but not in SQLAlchemy's classes."""
+"""Where SQLite and PostgreSQL differ: how each is opened, and two statements that they share in meaning alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table
+from sqlalchemy import Column, Connection, Engine, Row, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
+
+
+def make_engine(url: str) -> Engine:
+    """Return the engine of a database; SQLite's syncs at each commit, and its writers lock as they begin."""
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def settings(connection: Any, _record: Any) -> None:
+            # The driver's own transaction handling begins too late: BEGIN is ours.
+            connection.isolation_level = None
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}").close()
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Connection) -> None:
+            # A writer locks at once: one that begins as a reader can't become a writer after somebody else wrote.
+            early = connection.get_execution_options().get("amibox_write", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if early else "BEGIN")
+
+    return engine
 
 
 def _insert(db: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -158,6 +158,8 @@ class StationInfo(Strict):
     name: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     latitude: Annotated[float, Field(ge=-90, le=90)]
     longitude: Annotated[float, Field(ge=-180, le=180)]
+    sockets: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Cars that can charge there; None: not counted."""
 
 
 def card_uid(text: str) -> str:
@@ -201,6 +203,8 @@ class BookingIn(Strict):
     kind: Annotated[BookingKind, Field(strict=False)] = BookingKind.LOOP
     driver: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
     """Pseudonym; a random one if absent."""
+    member: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    """Who books: gives the pseudonym, the phones where none are named, and whether a route is kept."""
     phone_keys: Annotated[list[PhoneKey], Field(max_length=8)] = []
     cards: Annotated[list[CardIn], Field(max_length=8)] = []
     rights: Annotated[list[Literal["door", "drive"]], Field(min_length=1, max_length=2)] = ["door", "drive"]
@@ -211,6 +215,8 @@ class BookingIn(Strict):
         """Refuse an empty window, and a one-way booking without a place to go."""
         if not self.start_s < self.end_s <= self.start_s + BOOKING_MAX_S:
             raise ValueError("end_s must lie after start_s, by at most 30 days")
+        if self.member is not None and (self.driver is not None or self.trace):
+            raise ValueError("a member's pseudonym and trace are the member's own")
         if (self.kind is BookingKind.ONE_WAY) != (self.dropoff is not None and self.dropoff != self.pickup):
             raise ValueError("a one_way booking has another dropoff; a loop has none")
         return self

@@ -11,14 +11,15 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from cloud_sync.documents import GENESIS, EventBatch, Status
-from cloud_sync.endpoint import derive, tables
-from cloud_sync.endpoint.dialect import insert_new, upsert
+from cloud_sync.endpoint import derive, tables, tariff
+from cloud_sync.endpoint.dialect import insert_new, make_engine, upsert
 from cloud_sync.endpoint.messages import Box, ListRow, LogPlace, StatusResult, Taken
 
 RESEND_EVERY_S: Final = 30.0
@@ -50,16 +51,19 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Open the database at an SQLAlchemy URL; make what it lacks. StoreError if a newer version wrote it."""
-        self._engine = _engine(url)
+        self._engine = make_engine(url)
         self._turn = threading.Lock()
         with self.write() as db:
             tables.METADATA.create_all(db)
             version = db.scalar(select(tables.meta.c.value).where(tables.meta.c.key == "schema"))
+            if db.scalar(select(func.count()).select_from(tables.tariffs)) == 0:
+                db.execute(insert(tables.tariffs).values(asdict(tariff.FIRST)))
             if version is None:
                 db.execute(insert(tables.meta).values(key="schema", value=_SCHEMA))
             elif version in tables.OLDER:
-                signed_by = tables.lists.c.signed_by
-                db.execute(text(f"ALTER TABLE lists ADD COLUMN {signed_by.name} {signed_by.type.compile(db.dialect)}"))
+                if version != "5":
+                    new = tables.lists.c.signed_by
+                    db.execute(text(f"ALTER TABLE lists ADD COLUMN {new.name} {new.type.compile(db.dialect)}"))
                 db.execute(update(tables.meta).where(tables.meta.c.key == "schema").values(value=_SCHEMA))
             elif version != _SCHEMA:
                 raise StoreError(
@@ -252,26 +256,6 @@ def note_alarm(  # noqa: PLR0913, PLR0917  (the columns of a row)
     insert_new(db, table, [values], table.c.vehicle, table.c.kind, table.c.store_id, table.c.seq, table.c.digest)
 
 
-def _engine(url: str) -> Engine:
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def settings(connection: Any, _record: Any) -> None:
-            # The driver's own transaction handling begins too late: BEGIN is ours.
-            connection.isolation_level = None
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
-                connection.execute(f"PRAGMA {pragma}").close()
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            # A writer locks at once: one that begins as a reader can't become a writer after somebody else wrote.
-            early = connection.get_execution_options().get("amibox_write", False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if early else "BEGIN")
-
-    return engine
-
-
 def _status_fields(status: Status) -> dict[str, Any]:
     return {
         "state": status.state,
@@ -367,6 +351,11 @@ def _advance(db: Connection, batch: EventBatch, now_s: float) -> tuple[LogPlace,
     place = LogPlace(0, GENESIS) if known is None else LogPlace(known.up_to_seq, known.digest)
     asked_s = 0.0 if known is None else known.resend_asked_s
     highest = max(batch.rows[-1].seq, 0 if known is None else known.highest_seq)
+    if batch.oldest and place.up_to_seq + 1 < batch.from_seq:
+        # Acknowledged once, and this database was restored from a copy older than boxes keep rows.
+        first, place = place.up_to_seq + 1, LogPlace(batch.from_seq - 1, batch.prev_digest)
+        detail = f"rows {first} to {place.up_to_seq} are on the box no more, nor here: what was driven then is lost"
+        note_alarm(db, batch.vehicle, "rows_gone", detail, now_s, batch.store_id, place.up_to_seq, place.digest)
     ahead = (
         select(table.c.seq, table.c.digest)
         .where(table.c.vehicle == batch.vehicle, table.c.store_id == batch.store_id, table.c.seq > place.up_to_seq)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -25,13 +26,14 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back.
 
-4: commands and captures. 5: ``lists.signed_by``."""
+4: commands and captures. 5: ``lists.signed_by``. 6: tariffs and charges, members: an older one would charge nobody.
+"""
 
-OLDER: Final = frozenset({"1", "2", "3", "4"})
-"""Schemas that become the present one when the tables and the column that they lack are made."""
+OLDER: Final = frozenset({"1", "2", "3", "4", "5"})
+"""Schemas that become the present one when the tables and the columns that they lack are made."""
 
 EVERY_CAR: Final = ""
 """Stands for a vehicle where a grant or a revocation counts at every car, also at one that is added later."""
@@ -293,6 +295,80 @@ commands = Table(  # the last counter of each car's commands: within a boot of i
     METADATA,
     Column("vehicle", String(32), primary_key=True),
     Column("counter", BigInteger, nullable=False),
+)
+
+members = Table(  # identity: apart from trips, which know a pseudonym alone
+    "members",
+    METADATA,
+    Column("member", SERIAL, primary_key=True, autoincrement=True),
+    Column("name", String(80), nullable=False),
+    Column("contact", Text, nullable=False),  # JSON: {email, phone, language}
+    Column("guardian", String(80), nullable=False),
+    Column("born", Date, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("right", String(16)),
+    Column("right_until", Date),
+    Column("right_checked_on", Date),
+    Column("right_checked_by", String(80), nullable=False),
+    Column("highway_code", Boolean, nullable=False),
+    Column("meeting_on", Date),
+    Column("meeting_by", String(80), nullable=False),
+    Column("rules_on", Date),
+    Column("guardian_signed_on", Date),
+    Column("lesson_on", Date),
+    Column("deposit_until", Date),
+    Column("payment_until", Date),
+    Column("plan", String(40), nullable=False),
+    Column("plan_fee_cents", BigInteger, nullable=False),
+    Column("plan_from", Date),
+    Column("plan_until", Date),
+    Column("trace", Boolean, nullable=False),
+    Column("phone_keys", Text, nullable=False),  # JSON: hexadecimal strings
+    Column("made_s", BigInteger, nullable=False),
+    Column("changed_s", BigInteger, nullable=False),
+)
+
+pseudonyms = Table(  # whose trips a pseudonym's are; without this row nobody's any more
+    "pseudonyms",
+    METADATA,
+    Column("driver", LargeBinary(8), primary_key=True),
+    Column("member", BigInteger, nullable=False),
+    Column("since_s", BigInteger, nullable=False),
+    ForeignKeyConstraint(["member"], ["members.member"]),
+    Index("pseudonyms_member", "member"),
+)
+
+tariffs = Table(
+    "tariffs",
+    METADATA,
+    Column("version", Integer, primary_key=True),
+    Column("from_s", BigInteger, nullable=False, unique=True),
+    Column("free_s", BigInteger, nullable=False),
+    Column("step_s", BigInteger, nullable=False),
+    Column("step_cents", BigInteger, nullable=False),
+)
+
+charges = Table(  # append-only; a correction is a line of its own, of less than nothing
+    "charges",
+    METADATA,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("charge", String(32), nullable=False, unique=True),  # hexadecimal: the same rental has the same one
+    Column("vehicle", String(32), nullable=False),
+    Column("store_id", LargeBinary(16), nullable=False),
+    Column("rental", BigInteger, nullable=False),
+    Column("driver", LargeBinary(8), nullable=False),
+    Column("started_s", BigInteger, nullable=False),
+    Column("ended_s", BigInteger, nullable=False),
+    Column("billable_s", BigInteger, nullable=False),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("tariff", Integer, nullable=False),
+    Column("made_s", BigInteger, nullable=False),
+    Column("doubt", Text, nullable=False),  # why a person should look before it is debited; empty: nothing
+    Column("corrects", String(32)),
+    Column("why", Text, nullable=False),
+    Column("by", String(80), nullable=False),
+    Index("charges_driver", "driver"),
+    Index("charges_ended", "ended_s"),
 )
 
 alarms = Table(  # what a person must look at; a message that comes twice makes one row

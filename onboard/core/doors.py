@@ -12,6 +12,7 @@ door shuts within ``lock_arm_s``.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from onboard.core import rental as rentals
 from onboard.core import results
@@ -21,6 +22,9 @@ from onboard.core.events import ActuationOutcome, ActuationSettled, DoorReported
 from onboard.core.records import ActuationFailed, Alert, EndRequested, RentalEndReason, TripEndReason
 from onboard.core.state import Actuation, EndRequest, State
 from onboard.core.trip import Standing, standing
+
+KEY_MISSING: Final = "key_missing"
+"""The fault that says so in the status and in what is written down."""
 
 
 def shut(report: DoorReported | None) -> bool:
@@ -135,6 +139,21 @@ def on_report(d: Draft, event: DoorReported) -> None:
         if before is not None and changed:
             _notice_unasked(d, before, event)
     _armed(d, event)
+    _look_for_key(d, event)
+
+
+def _look_for_key(d: Draft, report: DoorReported) -> None:
+    """Tell of a key of the motor that is not in its place though nobody has the car, until it is back.
+
+    The driver is told by light, once after each rental. Nothing hangs on it: the car is locked, the rental is over.
+    """
+    if report.key_in_place is not False:
+        d.fault(KEY_MISSING, "", active=False)
+    elif d.kept.rental is None:
+        d.fault(KEY_MISSING, "not in its holder after the rental: ask its driver, look at the contact", active=True)
+        if d.state.doors.look_for_key:
+            d.show(Pattern.TRY_AGAIN)
+    d.doors(look_for_key=False)
 
 
 def _contacts(report: DoorReported) -> tuple[bool | None, ...]:

@@ -208,6 +208,8 @@ class DoorReported:
     driver_open: bool | None
     passenger_open: bool | None
     sampled_s: float
+    key_in_place: bool | None = None
+    """Whether the key of the motor hangs in its holder."""
 
 
 @dataclass(frozen=True, slots=True)

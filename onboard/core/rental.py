@@ -222,6 +222,7 @@ def end_rental(d: Draft, reason: RentalEndReason) -> None:
     )
     d.record(Parked(name, place.latitude if place else None, place.longitude if place else None))
     d.keep(rental=None)
+    d.doors(look_for_key=reason is not RentalEndReason.NOT_OPENED)
     if booked:
         # Ended by its time, a booking may have been made longer where the box can't hear of it: the window decides.
         if reason is not RentalEndReason.TIME_OVER:

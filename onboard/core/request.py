@@ -129,9 +129,15 @@ def _just_finished(d: Draft, event: AccessRequested) -> bool:
         return False
     if not access.is_driver(d.state, last.booking, event.credential):
         return False
-    d.show(Pattern.GRANTED)
+    _show_finished(d)
     _answer(d, event, "granted", "finished")
     return True
+
+
+def _show_finished(d: Draft) -> None:
+    """Say that all is done; or, by *try again*, that the key of the motor is still to be put back."""
+    missing = doors.KEY_MISSING in dict(d.state.faults)
+    d.show(Pattern.TRY_AGAIN if missing else Pattern.GRANTED)
 
 
 def _lock(d: Draft, event: AccessRequested, *, finish: bool) -> None:
@@ -154,7 +160,7 @@ def _lock(d: Draft, event: AccessRequested, *, finish: bool) -> None:
 
 def _finish(d: Draft, event: AccessRequested) -> None:
     rental.end_rental(d, RentalEndReason.FINISHED)
-    d.show(Pattern.GRANTED)
+    _show_finished(d)
     _answer(d, event, "granted", "finished")
 
 

@@ -166,6 +166,8 @@ class Doors:
     """A lock that nobody asked for was told since the last pulse."""
     locks_unconfirmed: int = 0
     """So many locks in a row were given up with no word from the contact: it, or the latch, does not work."""
+    look_for_key: bool = False
+    """A rental ended, and no report has said since whether the key of the motor is in its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,9 @@ class _Rows:
     async def digest(self, seq: int) -> bytes | None:
         return bytes(32) if seq == 0 else next((row.digest for row in self._rows if row.seq == seq), None)
 
+    async def oldest(self) -> int:
+        return 1
+
     async def keep_keys(self, version: int, document: bytes) -> None:
         right(version >= self.kept and document, "an older key set kept")
         self.kept = version

@@ -195,6 +195,26 @@ def test_two_cards_are_both_reported(rig: ReaderRig, link: CardLink) -> None:
     assert numbers(link) == [CARD, OTHER_CARD]
 
 
+def test_cards_that_were_left_in_the_field_are_all_seen_by_the_next_program(rig: ReaderRig, link: CardLink) -> None:
+    rig.present(CARD)
+    link.poll()
+    link.close()
+    link.open()
+    assert numbers(link) == [CARD]
+
+
+@pytest.mark.parametrize("rig", SEES_TWO, indirect=True)
+def test_nobody_is_picked_of_two_cards_though_one_was_spoken_to_before(rig: ReaderRig, link: CardLink) -> None:
+    rig.present(CARD)
+    link.poll()
+    rig.present(OTHER_CARD)
+    assert numbers(link) == [CARD, OTHER_CARD], "it was not let go"
+    link.poll()
+    link.close()
+    link.open()
+    assert numbers(link) == [CARD, OTHER_CARD]
+
+
 def test_a_reader_that_answers_gives_a_sign_of_life(link: CardLink) -> None:
     link.ping()
     assert numbers(link) == []
@@ -311,6 +331,14 @@ def test_a_copy_of_its_number_is_a_number(rig: ReaderRig, running: Running) -> N
     rig.present_chip(copy)
     assert running.until(1) == [proven(ISSUED, Assurance.UID)]
     assert (running.worker.counts["not_proven"], running.worker.counts["failures"]) == (1, 0)
+
+
+def test_a_copy_that_is_slow_is_a_copy(rig: ReaderRig, running: Running) -> None:
+    running.looks(2)
+    copy = DesfireCard(ISSUED, slow_s=0.3)
+    personalise(copy.apdu, {slot: bytes([slot + 1]) * 16 for slot in range(SLOTS + 1)})
+    rig.present_chip(copy)
+    assert running.until(1) == [proven(ISSUED, Assurance.UID)]
 
 
 def test_a_card_taken_away_too_early_may_be_held_again_at_once(rig: ReaderRig, running: Running) -> None:

@@ -129,6 +129,14 @@ def test_doors_and_button_are_reported_as_they_change(live: LiveDoor, car: Car) 
     car.door.release_button()
 
 
+def test_a_key_that_is_taken_out_of_its_place_is_reported_and_one_put_back(live: LiveDoor, car: Car) -> None:
+    assert live.wait_for(DoorReported).key_in_place is True
+    car.door.put_key(is_in=False)
+    live.wait_for(DoorReported, lambda report: report.key_in_place is False)
+    car.door.put_key(is_in=True)
+    wait_until(lambda: live.events(DoorReported)[-1].key_in_place is True, "the key to be seen again")
+
+
 def test_a_stuck_latch_gets_its_pulse_but_the_report_tells_that_nothing_moved(live: LiveDoor, car: Car) -> None:
     car.door.faults = DoorFaults(sticks=True)
     settled = pulse(live, 1, Action.UNLOCK)
