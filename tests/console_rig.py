@@ -77,11 +77,11 @@ class Terminal:
         self.send(PIN)
         self.until(PROMPT)
 
-    def ask(self, line: str) -> str:
+    def ask(self, line: str, prompt: str = PROMPT) -> str:
         """Type a command; return what was said up to the next prompt."""
         self.send(line)
         self.until("\n")
-        return self.until(PROMPT)
+        return self.until(prompt)
 
 
 @contextlib.contextmanager

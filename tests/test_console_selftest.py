@@ -41,6 +41,9 @@ class Fitted(Daemon):
             case "card":
                 return {"status": "unknown" if self.broken == "card" else "granted", "reason": "mutual staff"}
             case "door":
+                if self.broken == "locked by button" and values["action"] == "lock":
+                    self.locked = True
+                    return {"status": "denied", "reason": "not_open"}
                 if self.broken == "refused":
                     return {"status": "denied", "reason": "moving"}
                 self.locked = self.locked if self.broken == "latch" else values["action"] == "lock"
@@ -151,6 +154,10 @@ def test_what_the_person_did_not_see_failed(tmp_path: Path) -> None:
     text = protocol(walk(tmp_path, answer="n")[1])
     for step in ("unlock", "light and buzzer", "passenger lock", "lock", "free exit"):
         assert f" {step:<18} FAILED" in text
+
+
+def test_a_door_that_the_button_locked_before_is_locked(tmp_path: Path) -> None:
+    assert "result: accepted" in protocol(walk(tmp_path, "locked by button")[1])
 
 
 def test_it_does_not_begin_in_a_rental(tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ def test_it_goes_on_where_it_broke_in_another_process(tmp_path: Path) -> None:
     assert again.answer(said_line("E", sha_of(DATA))) == said_line("K", sha_of(DATA))
 
 
+def test_a_garbled_piece_costs_the_line_from_there_and_is_never_taken(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path, LIMITS)
+    receiver.answer(begin_line("batch", DATA))
+    for number, line in enumerate(chunk_lines(DATA)):
+        receiver.answer(line if number != 3 else line[:-5] + ("A" if line[-5] != "A" else "B") + line[-4:])
+    assert receiver.answer(said_line("E", sha_of(DATA))) == said_line("H", sha_of(DATA), 3 * CHUNK_BYTES)
+
+
 def test_another_content_of_the_same_kind_begins_anew(tmp_path: Path) -> None:
     first = Receiver(tmp_path, LIMITS)
     first.answer(begin_line("batch", DATA))
