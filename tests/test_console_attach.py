@@ -173,3 +173,37 @@ def test_a_wrong_pin_is_told(tmp_path: Path) -> None:
                 Line(link).log_in(lambda _prompt: "marie", lambda _prompt: "1")
         finally:
             link.close()
+
+
+class Keyboard:
+    """A laptop's own terminal: gives keys one read after the other, remembers what it was shown."""
+
+    def __init__(self, *keys: bytes) -> None:
+        self.shown = b""
+        self._keys = list(keys)
+
+    def read(self, _wait_s: float) -> bytes:
+        return self._keys.pop(0) if self._keys else b"\r~."
+
+    def write(self, data: bytes) -> None:
+        self.shown += data
+
+
+class Far(Keyboard):
+    """The other end: says nothing."""
+
+    def read(self, _wait_s: float) -> bytes:
+        return b""
+
+
+def test_keys_go_to_the_box_and_a_tilde_at_the_beginning_of_a_line_stays_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "get", lambda _line, kind: kind.encode() * 2)
+    out = tmp_path / "out"
+    here, far = Keyboard(b"a~b\r", b"~", b"?\r", f"~get bat\x7ftch {out}\r".encode(), b"~put batch /no/file\r"), Far()
+    attach.terminal(here, far)
+    assert far.shown == b"a~b\r" + b"\r" * 4
+    assert b"~put KIND FILE" in here.shown
+    assert out.read_bytes() == b"batchbatch"
+    assert b"No such file" in here.shown

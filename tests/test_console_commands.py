@@ -23,7 +23,7 @@ from onboard.report import report
 from tests.core_kit import Kit, booking
 from tests.phone_rig import CONFIG
 
-PARTS = ("can", "gps", "card_reader", "door", "bluetooth", "uplink")
+PARTS = ("can", "gps", "card_reader", "door", "bluetooth", "uplink", "disk", "store")
 
 
 def status_of(kit: Kit) -> dict[str, Any]:
@@ -136,6 +136,12 @@ def test_the_longest_status_fits_one_screen_and_two_seconds_at_9600_baud(tmp_pat
     assert len(shown) <= 2 * 960
     assert "MAINTENANCE" in shown
     assert ("en trajet" if french else "on a trip") in shown
+
+
+def test_what_does_not_fit_the_screen_is_named_by_faults(tmp_path: Path) -> None:
+    assert said(tmp_path, "status", status=worst()).splitlines()[-1] == "... faults"
+    shown = said(tmp_path, "faults", status=worst())
+    assert all(f"! {part}: x" in shown for part in PARTS)
 
 
 def test_status_names_what_to_do(tmp_path: Path) -> None:

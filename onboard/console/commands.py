@@ -67,8 +67,7 @@ def _without_daemon(session: Session, place: Place, health: Health) -> list[str]
 
 def _faults(session: Session, place: Place, _words: Sequence[str]) -> None:
     answer = place.daemon.ask("status")
-    lines = screen.status_lines(answer, place.problems, french=session.french)
-    session.show([line for line in lines if line.startswith(("!", "    ->", "aucun", "no faults"))])
+    session.show(list(screen.broken_lines(answer, place.problems, french=session.french)))
     counted = {f"{part}.{name}": count for part, names in answer["counts"].items() for name, count in names.items()}
     worst = sorted(counted.items(), key=lambda each: -each[1])[:12]
     session.show([f"  {count:>8} {name}" for name, count in worst])

@@ -52,8 +52,10 @@ _STATES: Final[Mapping[str, Words]] = {
 
 def status_lines(answer: Mapping[str, Any], problems: tuple[str, ...], *, french: bool) -> list[str]:
     """Return the screen of a daemon that is alive."""
-    lines = [*_working(answer, french=french), *_broken(answer, problems, french=french)]
-    return [line[: COLUMNS - 1] for line in lines[:LINES_MAX]]
+    lines = [*_working(answer, french=french), *broken_lines(answer, problems, french=french)]
+    if len(lines) > LINES_MAX:
+        lines[LINES_MAX - 1 :] = ["... faults"]
+    return [line[: COLUMNS - 1] for line in lines]
 
 
 def silent_lines(
@@ -145,7 +147,8 @@ def _values(signals: Mapping[str, Any]) -> str:
     return ", ".join(shown) or "-"
 
 
-def _broken(answer: Mapping[str, Any], problems: tuple[str, ...], *, french: bool) -> Iterator[str]:
+def broken_lines(answer: Mapping[str, Any], problems: tuple[str, ...], *, french: bool) -> Iterator[str]:
+    """Give all that does not work, each with what to do."""
     for part in answer["not_alive"]:
         yield f"! {part}: " + _pick(("ne répond pas", "not alive"), french=french)
     for part, detail in answer["faults"].items():

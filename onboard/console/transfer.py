@@ -165,7 +165,9 @@ class Receiver:
         if self._have < begun.size:
             return said_line("H", begun.sha, self._have)
         path = self._path(begun)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != begun.sha:
+        with path.open("rb") as file:  # piece by piece: an update is larger than what the console may hold
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != begun.sha:
             # Every piece held, and the whole does not: the sender's file changed, or ours did.
             path.unlink()
             self._have = 0
