@@ -1,37 +1,61 @@
-"""The one file that makes a computer the box of a car: who it is, its keys, whom it believes.
+"""What makes a computer the box of a car: keys that it makes itself, and the one file that the commune answers with.
 
-Deterministic CBOR, mode 0600, written by the commune's side, read by the box. It holds secrets of this box alone: a
-stolen one opens no other car. Map keys: 0 vehicle, 1 agreement key V (32 bytes), 2 signing key (32 bytes), 3 the public
-halves of the offline roots, 4 card key (32 bytes: card references are HMACs under it), 5 a key set as signed by a root,
-6 and 7 the version floors of key sets and reservation lists, 8 technicians: arrays of name, salt, digest of the PIN.
+``keys/``              the box's own: three private keys and the request for them. Made here, once; they never leave it
+``provisioning.cbor``  the commune's answer as it came, signed and sealed to this box: who it is, whom it believes
+
+Both are the box's alone (mode 0600 and 0700). A stolen box opens no other car.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from cloud_sync.documents import AgreementKey, BoxSigner, Refused, cbor, schema
-from cloud_sync.documents.schema import Fields
+from cloud_sync.documents import (
+    AgreementKey,
+    BoxAnswer,
+    BoxRequest,
+    BoxSigner,
+    Reason,
+    Refused,
+    Technician,
+    decode_box_answer,
+    decode_box_request,
+    decode_key_set,
+    encode_box_request,
+)
+from cloud_sync.documents.boxes import CARD_KEY_BYTES, PIN_DIGEST_BYTES, SALT_BYTES, TECHNICIANS_MAX
+from cloud_sync.documents.kinds import MAX_DOCUMENT_BYTES
 
-MAX_BYTES: Final = 65_536
-CARD_KEY_BYTES: Final = 32
-_ROOTS_MAX: Final = 4
-TECHNICIANS_MAX: Final = 32
-SALT_BYTES: Final = 16
-PIN_DIGEST_BYTES: Final = 32
+__all__ = [
+    "CARD_KEY_BYTES",
+    "KEYS",
+    "PROVISIONING",
+    "SALT_BYTES",
+    "TECHNICIANS_MAX",
+    "BoxKeys",
+    "Provisioning",
+    "Technician",
+    "load_keys",
+    "load_provisioning",
+    "make_keys",
+    "open_answer",
+    "pin_digest",
+    "take_answer",
+    "write_secret",
+    "write_whole",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Technician:
-    """Who may log in at a box's console by a PIN of their own for this box. ``name``: 1 to 32 of ``a-z 0-9 -``."""
-
-    name: str
-    salt: bytes
-    digest: bytes = field(repr=False)
+KEYS: Final = "keys"
+PROVISIONING: Final = "provisioning.cbor"
+TLS_KEY: Final = "tls.pem"
+_AGREEMENT, _SIGNING, _REQUEST = "agreement.pem", "signing.pem", "request.cbor"
 
 
 def pin_digest(pin: str, salt: bytes) -> bytes:
@@ -40,8 +64,17 @@ def pin_digest(pin: str, salt: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxKeys:
+    """A box's private keys, and its request: the same bytes for as long as it has these keys."""
+
+    agreement: AgreementKey
+    signing: BoxSigner
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Provisioning:
-    """What a box is given once. ``roots``: 32-byte Ed25519 public keys, any one of which may sign a key set."""
+    """Who a box is and whom it believes. ``roots``: 32-byte Ed25519 public keys, any of which may sign a key set."""
 
     vehicle: str
     agreement: AgreementKey
@@ -62,66 +95,136 @@ def write_secret(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_provisioning(path: Path, given: Provisioning) -> None:
-    """Write a box's file. Raises OSError; FileExistsError if it is there already."""
-    write_secret(
-        path,
-        cbor.dumps(
-            {
-                0: given.vehicle,
-                1: given.agreement.to_bytes(),
-                2: given.signing.to_bytes(),
-                3: list(given.roots),
-                4: given.card_key,
-                5: given.key_set,
-                6: given.key_set_floor,
-                7: given.list_floor,
-                8: [[each.name, each.salt, each.digest] for each in given.technicians],
-            }
-        ),
-    )
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file that only its owner can read: after a power cut it is the old one or the new one, never a part."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    write_secret(fresh, data)
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def make_keys(folder: Path) -> BoxKeys:
+    """Make a box's keys in ``folder``/keys, durably, all or none; return those that are there if there are some.
+
+    Raises OSError, or ValueError as ``load_keys``.
+    """
+    place, draft = folder / KEYS, folder / f"{KEYS}.new"
+    if not place.exists():
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        agreement, signing, tls = AgreementKey.generate(), BoxSigner.generate(), BoxSigner.generate()
+        for name, key in ((_AGREEMENT, agreement), (_SIGNING, signing), (TLS_KEY, tls)):
+            key.save(draft / name)
+        request = BoxRequest(agreement.public, signing.public, tls.public)
+        write_secret(draft / _REQUEST, encode_box_request(request, signing))
+        sync_folder(draft)
+        with contextlib.suppress(FileExistsError):  # somebody else was faster: theirs count
+            draft.rename(place)
+        sync_folder(folder)
+    return load_keys(folder)
+
+
+def load_keys(folder: Path) -> BoxKeys:
+    """Read a box's keys. Raises ValueError with the remedy for what is missing or damaged."""
+    place = folder / KEYS
+    keys = None
+    try:
+        request = (place / _REQUEST).read_bytes()
+        asked = decode_box_request(request)
+        read = BoxKeys(AgreementKey.load(place / _AGREEMENT), BoxSigner.load(place / _SIGNING), request)
+        if (asked.agreement_public, asked.signing_public) == (read.agreement.public, read.signing.public):
+            keys = read
+    except OSError as error:
+        remedy = "have the box make its keys: amibox provision request"
+        raise ValueError(f"{place} cannot be read ({error.strerror}): {remedy}") from error
+    except Refused as refused:
+        if "chmod" in refused.detail:
+            raise ValueError(refused.detail) from None
+    if keys is None:
+        remedy = "begin anew: amibox provision reset, then amibox provision request"
+        raise ValueError(f"{place} is damaged; its keys are lost: {remedy}")
+    return keys
+
+
+def open_answer(data: bytes, keys: BoxKeys) -> BoxAnswer:
+    """Return an answer for these very keys, or raise ``Refused``. Whose roots it brings is for the caller to judge."""
+    answer = decode_box_answer(data, keys.agreement)
+    if answer.request != decode_box_request(keys.request).digest:
+        raise Refused(Reason.CONTRADICTION, "it answers another request than this box's: it was changed on its way")
+    return answer
+
+
+def take_answer(
+    folder: Path,
+    data: bytes,
+    trusted: Callable[[BoxAnswer], bool],
+    *,
+    prepare: Callable[[], None] = lambda: None,
+) -> BoxAnswer:
+    """Make an answer the one that counts, and return it; the same one again changes nothing.
+
+    Raises ``Refused``, or ValueError as ``load_keys``.
+
+    ``trusted``: whether a first answer's roots are the commune's. Later ones must bring the same roots and car, and be
+    no older: an old answer would bring back old floors and PINs. ``prepare`` is called once it is found good, before it
+    counts.
+    """
+    keys = load_keys(folder)
+    answer = open_answer(data, keys)
+    path = folder / PROVISIONING
+    if path.exists():
+        held = _held(path, keys)
+        if answer.vehicle != held.vehicle:
+            raise Refused(Reason.WRONG_VEHICLE, f"for {answer.vehicle}, this is {held.vehicle}: reset the box first")
+        if set(answer.roots) != set(held.roots):
+            raise Refused(Reason.UNKNOWN_KEY_ID, "other roots than this box was given: reset the box first")
+        if answer.version < held.version:
+            raise Refused(Reason.VERSION_TOO_LOW, f"made at {answer.version}, this box has one of {held.version}")
+    elif not trusted(answer):
+        raise Refused(Reason.UNKNOWN_KEY_ID, "its roots were not confirmed as the commune's")
+    prepare()
+    write_whole(path, data)
+    return answer
 
 
 def load_provisioning(path: Path) -> Provisioning:
-    """Read the file. Raises ValueError with the remedy for one that is missing or damaged."""
-    remedy = "give the box the file that amibox-cloud box add made for its car"
+    """Read the answer that counts and the keys beside it. Raises ValueError with the remedy for what is missing."""
+    keys = load_keys(path.parent)
+    answer = _held(path, keys)
+    return Provisioning(
+        vehicle=answer.vehicle,
+        agreement=keys.agreement,
+        signing=keys.signing,
+        roots=answer.roots,
+        card_key=answer.card_key,
+        key_set=answer.key_set,
+        key_set_floor=decode_key_set(answer.key_set, answer.roots).version,
+        list_floor=answer.list_floor,
+        technicians=answer.technicians,
+    )
+
+
+def _held(path: Path, keys: BoxKeys) -> BoxAnswer:
+    remedy = "have the town hall answer (amibox-cloud box renew), then: amibox provision accept FILE"
     try:
         with path.open("rb") as file:
-            data, open_to_others = file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mode & 0o077
+            data, open_to_others = file.read(MAX_DOCUMENT_BYTES + 1), os.fstat(file.fileno()).st_mode & 0o077
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
     if open_to_others:
-        raise ValueError(f"{path} holds keys, and others may read or change it: run chmod 600 {path}")
+        # Anybody can make an answer with roots of their own: that it stands here is what says that it was confirmed.
+        raise ValueError(f"{path} says whom this box believes, and others may read or change it: run chmod 600 {path}")
     try:
-        left = Fields(cbor.loads(data, MAX_BYTES), "provisioning")
-        given = Provisioning(
-            vehicle=left.need(0, "vehicle", schema.vehicle_id),
-            agreement=AgreementKey.from_bytes(left.need(1, "agreement", schema.octets, 32)),
-            signing=BoxSigner.from_bytes(left.need(2, "signing", schema.octets, 32)),
-            roots=tuple(left.need(3, "roots", schema.items, _ROOTS_MAX, _root, 1)),
-            card_key=left.need(4, "card_key", schema.octets, CARD_KEY_BYTES),
-            key_set=left.need(5, "key_set", schema.short_octets, 1, MAX_BYTES),
-            key_set_floor=left.need(6, "key_set_floor", schema.uint),
-            list_floor=left.need(7, "list_floor", schema.uint),
-            # A box of before has none.
-            technicians=tuple(left.may(8, "technicians", schema.items, TECHNICIANS_MAX, _technician) or ()),
-        )
-        left.done()
-    except (Refused, ValueError):
-        # Never what was refused: it holds keys.
-        raise ValueError(f"{path} is no provisioning file: {remedy}") from None
-    return given
-
-
-def _root(value: Any, where: str) -> bytes:
-    return schema.octets(value, where, 32)
-
-
-def _technician(value: Any, where: str) -> Technician:
-    if type(value) is not list or len(value) != 3:
-        raise schema.bad(where, "name, salt and digest are wanted")
-    return Technician(
-        schema.vehicle_id(value[0], where),
-        schema.octets(value[1], where, SALT_BYTES),
-        schema.octets(value[2], where, PIN_DIGEST_BYTES),
-    )
+        return open_answer(data, keys)
+    except Refused as refused:
+        raise ValueError(f"{path} is no answer for this box ({refused.reason.word}): {remedy}") from None

@@ -163,7 +163,7 @@ class Uplink:
         except (OSError, ValueError):
             return  # the carrier tells it, when it needs the file
         if (soon := ends_s < self._known_s() + ENDS_SOON_S) or self._ends_soon:
-            remedy = f"amibox-cloud broker renew {self._settings.vehicle}, and replace {cert}"
+            remedy = f"amibox-cloud box renew {self._settings.vehicle}, and on the box: amibox provision accept"
             detail = f"the box's certificate for the broker ends on {day(ends_s)}: {remedy}" if soon else ""
             self._emit(FaultReported("certificate", active=soon, detail=detail))
         self._ends_soon = soon

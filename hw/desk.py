@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.set_defaults(what=_capture)
     _cloud(one)
     for name, what, text in (
-        ("lend", _lend, "lend a card to somebody"),
+        ("lend", _lend, "lend a card to somebody; done again, it makes another code, and the old one blocks nothing"),
         ("return", _return, "take a card back; also one that was found again"),
         ("revoke", _revoke, "a card is lost: it opens nothing any more"),
     ):

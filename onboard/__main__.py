@@ -169,7 +169,7 @@ def run(config_file: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     logging.basicConfig(level=config.box.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    for problem in check_devices(config):
+    for problem in (*config.shadows, *check_devices(config)):
         # A device may come later; its worker keeps trying. The technician should know now.
         log.warning("%s", problem)
     try:

@@ -26,6 +26,7 @@ from onboard.core.commands import Actuate, Pattern, Reply
 from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
 from onboard.handshake import Handshake
+from onboard.health import look
 from onboard.mail import Identity, Mail
 from onboard.notify import Notifier
 from onboard.phones import Phones
@@ -142,6 +143,9 @@ class Box:
             self._publish,
             lambda: list_version(self.reactor.state),
         )
+        certificate = config.uplink.cert_file if config.uplink is not None else None
+        started_s = now.boot_s
+        self.mail.health = lambda: look(config.box.data_dir, certificate, setting.clock.boot_s() - started_s)
         floor = max(opened.key_set_floor, setting.key_set_floor)
         # The provisioned key set first, then the newer one kept since; each is verified again.
         self.mail.load_key_set(setting.key_set, floor)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud_sync.documents import show
-from onboard import store_copy
+from onboard import provision, store_copy, support
 from onboard.config import BoxConfig
 from onboard.console import acceptance, attach
 from onboard.console import command as console
@@ -97,6 +97,13 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
     one.add_argument("--socket", type=Path, default=BoxConfig().socket, help="its socket (default: %(default)s)")
     one.add_argument("--json", action="store_true", help="one JSON object with stable keys")
     one.set_defaults(do=_status)
+
+    one = subs.add_parser("provision", help=provision.HELP, description=provision.HELP)
+    provision.add_arguments(one)
+
+    one = subs.add_parser("report", help=support.HELP, description=support.HELP)
+    support.add_arguments(one)
+    one.set_defaults(do=support.run)
 
     one = subs.add_parser("inspect", help="read a recording")
     kinds = one.add_subparsers(metavar="KIND", required=True)

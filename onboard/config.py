@@ -14,7 +14,9 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 
 from msgspec import Meta
 
+from onboard.config_policy import check_policy, policy_keys
 from onboard.config_reader import ConfigError, Problem, Reader, find_line, read_text
+from onboard.config_town import TOWN, JoinedReader
 from onboard.core.policy import Policy, Station
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "StationConfig",
     "UplinkConfig",
     "check_devices",
+    "check_town",
     "load_config",
     "parse_config",
     "section_keys",
@@ -175,48 +178,6 @@ class StationConfig:
     radius_m: Annotated[float, Meta(ge=5, le=2000, description="metres, 5 to 2000")] = 40.0
 
 
-NOT_THE_COMMUNES: Final = frozenset({"stations", "odometer_speed_mps"})
-"""Fields of ``Policy`` that ``[policy]`` may not set: ``[[station]]`` and the car's model do."""
-
-UNIT_RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
-    "_mps": (0, 60, "metres a second"),
-    "_pct": (0, 100, "percent"),
-    "_max": (1, 100_000, "a whole number"),
-    "_s": (0, 2_592_000, "seconds"),
-    "_m": (1, 100_000, "metres"),
-    "_v": (6, 16, "volts"),
-    "_c": (-40, 100, "degrees Celsius"),
-}
-"""What a policy's unit allows: lowest, highest, its name. A name's ending is its unit."""
-
-NARROWER: Final[Mapping[str, tuple[float, float]]] = {
-    "supply_hysteresis_v": (0.05, 2),
-    "standstill_mps": (0, 1),
-    "interlock_mps": (0, 1.4),  # no relay moves above walking pace, whatever a file says
-    "door_fresh_s": (0.5, 60),
-    "speed_fresh_s": (0.5, 60),
-    "settle_s": (0.02, 2),
-    "confirm_s": (0.5, 30),
-    "attempts_max": (1, 10),
-    "progress_every_s": (5, 3600),
-    "status_every_s": (5, 86_400),
-    "resend_first_s": (1, 3600),
-    "track_every_s": (5, 3600),
-    "batch_events_max": (1, 500),  # a batch is one message: cloud_sync.wire bounds it
-    "batches_unacknowledged_max": (1, 16),
-}
-"""Policies that could hurt somebody, the card or the network at the ends of their unit's range."""
-
-ORDERED: Final = (
-    ("supply_off_v", "supply_critical_v"),
-    ("supply_critical_v", "supply_saving_v"),
-    ("settle_s", "confirm_s"),
-    ("standstill_mps", "interlock_mps"),
-    ("resend_first_s", "resend_max_s"),
-)
-"""Pairs of policies of which the first is lower than the second."""
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     """The whole file. ``policy`` already holds the stations."""
@@ -234,6 +195,10 @@ class Config:
     stations: tuple[StationConfig, ...]
     lines: Mapping[str, int] = field(repr=False, compare=False)
     """Line of each key, such as ``gps.port`` or ``station.0.id``."""
+    files: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
+    """Tables that another file than ``file`` gives."""
+    shadows: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+    """Tables of the town hall that don't count, because ``file`` has them too."""
 
 
 SECTIONS: Final[Mapping[str, type]] = {
@@ -253,15 +218,24 @@ SECTIONS: Final[Mapping[str, type]] = {
 
 def section_keys(cls: type) -> dict[str, Any]:
     """Return the keys that a section may hold, each with its type and range."""
-    hints = get_type_hints(cls, include_extras=True)
-    if cls is not Policy:
-        return hints
-    return {name: _policy_type(name, hint) for name, hint in hints.items() if name not in NOT_THE_COMMUNES}
+    return policy_keys() if cls is Policy else get_type_hints(cls, include_extras=True)
 
 
 def load_config(file: Path) -> Config:
-    """Read ``file``. Raises ``ConfigError`` with every mistake in it."""
-    return parse_config(read_text(file), file, sorted(found.parent.name for found in MODELS.glob("*/model.toml")))
+    """Read ``file``, and ``town.toml`` beside its ``box.provisioning``. Raises ``ConfigError`` with every mistake."""
+    text = read_text(file)
+    box = Reader(file, text).section("box", BoxConfig, section_keys(BoxConfig)) or BoxConfig()
+    town = box.provisioning.with_name(TOWN)
+    reader = JoinedReader(file, text, town, read_text(town)) if town.is_file() else Reader(file, text)
+    return _config(reader, sorted(found.parent.name for found in MODELS.glob("*/model.toml")))
+
+
+def check_town(text: str, file: Path) -> None:
+    """Raise ``ConfigError`` with every mistake in the town hall's part, whatever the technician's says."""
+    cars = sorted(found.parent.name for found in MODELS.glob("*/model.toml"))
+    # A car of the technician's own, for one that the town hall leaves out.
+    car = "" if "car" in Reader(file, text).lines else f'[car]\nmodel = "{cars[0]}"\n'
+    _config(JoinedReader(file, car, file, text), cars)
 
 
 def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
@@ -269,7 +243,10 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
 
     ``cars`` are those that it may name; none given: any.
     """
-    reader = Reader(file, text)
+    return _config(Reader(file, text), cars)
+
+
+def _config(reader: Reader, cars: Collection[str]) -> Config:
     box = reader.section("box", BoxConfig, section_keys(BoxConfig))
     car = reader.section("car", CarConfig, section_keys(CarConfig))
     can = reader.section("can", CanConfig, section_keys(CanConfig))
@@ -285,7 +262,7 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
         reader.refuse("car.model", f'no car "{car.model}" in hw/models', f"write one of: {', '.join(cars)}")
     _check_pins(reader, door, card_reader)
     _check_uplink(reader, uplink)
-    _check_policy(reader, policy)
+    check_policy(reader, policy)
     if not any(problem.key.startswith("station.") for problem in reader.problems):
         _check_stations(reader, stations)
     if car is None and "car" not in reader.lines:
@@ -295,7 +272,9 @@ def parse_config(text: str, file: Path, cars: Collection[str] = ()) -> Config:
     places = tuple(Station(each.id, each.latitude, each.longitude, each.radius_m) for each in stations)
     policy = dataclasses.replace(policy or Policy(), stations=places)
     box = box or BoxConfig()
-    return Config(file, box, car, can, gps, card_reader, bluetooth, door, uplink, policy, stations, reader.lines)
+    joined = (reader.files, reader.shadows) if isinstance(reader, JoinedReader) else ()
+    parts = (box, car, can, gps, card_reader, bluetooth, door, uplink, policy, stations, reader.lines)
+    return Config(reader.file, *parts, *joined)
 
 
 def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> tuple[Problem, ...]:
@@ -324,7 +303,13 @@ def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> 
                 wanted.append((f"uplink.{key}", file, "put the file there, or correct the path"))
     wanted.append(("box.data_dir", config.box.data_dir, "make the folder and give it to the user amibox"))
     return tuple(
-        Problem(config.file, find_line(config.lines, key), key, f"{path} is not there", remedy)
+        Problem(
+            config.files.get(key.partition(".")[0], config.file),
+            find_line(config.lines, key),
+            key,
+            f"{path} is not there",
+            remedy,
+        )
         for key, path, remedy in wanted
         if not path.exists()
     )
@@ -333,20 +318,6 @@ def check_devices(config: Config, interfaces: Path = Path("/sys/class/net")) -> 
 def over_pcsc(port: Path) -> bool:
     """Tell whether a card reader's port is none, but a reader over PC/SC."""
     return port.name.partition(":")[0] == PCSC
-
-
-def _policy_type(name: str, hint: object) -> object:
-    ending = next((ending for ending in UNIT_RANGES if name.endswith(ending)), None)
-    if ending is None:
-        return hint
-    low, high, unit = UNIT_RANGES[ending]
-    low, high = NARROWER.get(name, (low, high))
-    meaning = f"{unit}, {low:.10g} to {high:.10g}"
-    number = Meta(ge=low, le=high, description=meaning)
-    if hint == tuple[float, float]:
-        pair = tuple[Annotated[float, number], Annotated[float, number]]
-        return Annotated[pair, Meta(description=f"[lowest, highest] in {meaning}")]
-    return Annotated[hint, number]
 
 
 def _check_pins(reader: Reader, door: DoorConfig | None, card_reader: CardReaderConfig | None) -> None:
@@ -376,19 +347,6 @@ def _check_uplink(reader: Reader, uplink: UplinkConfig | None) -> None:
     if uplink.username is None and uplink.cert_file is None:
         remedy = "set cert_file and key_file, or username and password_file"
         reader.refuse("uplink", "the box can't say who it is", remedy)
-
-
-def _check_policy(reader: Reader, policy: Policy | None) -> None:
-    if policy is None:
-        return
-    for lower, higher in ORDERED:
-        low, high = getattr(policy, lower), getattr(policy, higher)
-        if low >= high:
-            key = f"policy.{lower}" if f"policy.{lower}" in reader.lines else f"policy.{higher}"
-            reader.refuse(key, f"{lower} {low} is not below {higher} {high}", "set the first lower than the second")
-    coldest, hottest = policy.plug_in_temperature_c
-    if coldest >= hottest:
-        reader.refuse("policy.plug_in_temperature_c", "lowest is not below highest", "write [lowest, highest]")
 
 
 def _check_stations(reader: Reader, stations: tuple[StationConfig, ...]) -> None:

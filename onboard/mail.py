@@ -18,6 +18,7 @@ from cloud_sync.documents import (
     BoxSigner,
     DocumentType,
     EventBatch,
+    Health,
     KeySet,
     Offline,
     Reason,
@@ -129,6 +130,8 @@ class Mail:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.key_set: KeySet | None = None
+        self.health: Callable[[], Health | None] = lambda: None
+        """How the computer is; set by whoever knows where it is to look."""
         self._identity = identity
         self._store = store
         self._store_id = store_id
@@ -340,6 +343,7 @@ class Mail:
             parked_at=(place.latitude, place.longitude) if place is not None else None,
             faults=tuple(part for part, _ in state.faults)[:FAULTS_MAX],
             time_nonce=nonce,
+            health=self.health(),
         )
 
 

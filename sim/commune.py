@@ -7,6 +7,7 @@ broker by a certificate.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -32,6 +33,12 @@ acl_file /etc/mosquitto/bench/access
 ACCESS: Final = SHIPPED / "access.list"
 
 
+def read_out(said: str) -> str:
+    """Return the fingerprint in what a command said, as somebody reads it out. ValueError: there is none, or two."""
+    (digits,) = set(re.findall(r"\d{5}(?: \d{5}){7}", said))
+    return str(digits)
+
+
 class Commune:
     """Made once for a rig. ``found`` makes keys and starts broker and endpoint; ``get`` and ``post`` talk to it."""
 
@@ -51,14 +58,19 @@ class Commune:
             "systemctl stop mosquitto; rm -f /var/lib/mosquitto/mosquitto.db"
         )
         self._certify()
-        rig.beside.shell(
-            f"mkdir -p {FOLDER}; {cloud} init {FOLDER}/cloud\n"
-            f"{cloud} box add {VEHICLE} --dir {FOLDER}/cloud --out {FOLDER}/box.cbor",
+        amibox = f"runuser -u amibox -- {PurePosixPath(rig.settings.car.python).with_name('amibox')} provision"
+        asked = rig.shell(f"{amibox} request --out {STATE}/request.cbor", timeout_s=120)
+        told = read_out(asked)
+        rig.beside.shell(f"mkdir -p {FOLDER}")
+        rig.beside.put(f"{FOLDER}/request.cbor", rig.place.fetch(f"{STATE}/request.cbor"))
+        said = rig.beside.shell(
+            f"{cloud} init {FOLDER}/cloud\n"
+            f"{cloud} box add {VEHICLE} --dir {FOLDER}/cloud --request {FOLDER}/request.cbor --fingerprint '{told}'"
+            f" --out {FOLDER}/answer.cbor",
             timeout_s=120,
         )
-        keys = rig.beside.fetch(f"{FOLDER}/box.cbor")
-        rig.put(f"{STATE}/provisioning.cbor", keys, owner="amibox:amibox", mode="600")
-        rig.beside.shell(f"rm {FOLDER}/box.cbor")
+        rig.put(f"{STATE}/answer.cbor", rig.beside.fetch(f"{FOLDER}/answer.cbor"), owner="amibox:amibox", mode="600")
+        rig.shell(f"{amibox} accept {STATE}/answer.cbor --commune '{read_out(said)}'", timeout_s=120)
         rig.beside.put(f"{FOLDER}/box.toml", rig.place.fetch("/etc/amibox/box.toml"))
         # Once: what a technician has just installed must not be what a power cut takes. From here on nobody syncs for
         # the box.

@@ -20,7 +20,6 @@ from cloud_sync.carrier_settings import Outgoing
 from cloud_sync.endpoint import authority, lists, tables
 from cloud_sync.endpoint.ingest import Ingest
 from cloud_sync.endpoint.store import Store, sqlite_url
-from cloud_sync.provisioning import load_provisioning
 from cloud_sync.wire import Topic, build_topic, parse_topic
 from hw.can_signals import CarModel
 from hw.interlock import Interlock
@@ -42,6 +41,7 @@ from onboard.core.events import (
 from onboard.core.grants import Assurance, BookingKind, Rights
 from onboard.core.state import State
 from onboard.mail import Identity
+from sim import boxes
 from sim.clock import ManualClock
 
 VEHICLE: Final = "replay"
@@ -115,10 +115,9 @@ class Lab:
         authority.initialise(folder / "cloud", int(wall_s))
         self._authority = authority.Authority(folder / "cloud")
         self.store = Store(sqlite_url(authority.Paths(folder / "cloud").database))
-        self._keys = self._authority.provision(VEHICLE, folder / "provisioning.cbor")
+        self._keys, given = boxes.give(self._authority, VEHICLE, folder, int(wall_s))
         self.store.add_box(self._keys, int(wall_s))
         self.ingest = Ingest(self.store, self._authority)
-        given = load_provisioning(folder / "provisioning.cbor")
         self._card = card_ref(given.card_key, CARD_UID)
         config = parse_config(CONFIG.format(folder=folder), folder / "box.toml")
         setting = Setting(

@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         f'The box of {arguments.vehicle}, in its box.toml:\n  [uplink]\n  host = "{(arguments.host or hosts)[0]}"\n'
         f'  port = {arguments.port}\n  ca_file = "{box / "ca.pem"}"\n  cert_file = "{box / "box.pem"}"\n'
         f'  key_file = "{box / "box.key"}"\n'
-        f"Its provisioning file: amibox-cloud box add {arguments.vehicle} --dir {folder} --out FILE\n"
+        f"Its answer: amibox-cloud box add {arguments.vehicle} --dir {folder} …: docs/provisioning.md\n"
         f"Another box: amibox-cloud broker box NAME --dir {folder} --out {folder / 'boxes'}/NAME\n"
         "mosquitto runs until Ctrl-C:\n"
     )

@@ -19,6 +19,7 @@ from cloud_sync.endpoint.store import Store, sqlite_url
 from onboard.__main__ import BUILD_S
 from onboard.control import ask
 from onboard.core.policy import Station
+from sim import boxes
 from sim.box_toml import station
 from sim.broker import EmbeddedBroker
 from sim.car import Remote
@@ -249,7 +250,7 @@ class Town:
         signing = authority.Authority(cloud)
         store = Store(sqlite_url(authority.Paths(cloud).database))
         try:
-            store.add_box(signing.provision(VEHICLE, self.folder / "provisioning.cbor"), now_s)
+            store.add_box(boxes.give(signing, VEHICLE, self.folder, now_s)[0], now_s)
         finally:
             store.close()
 

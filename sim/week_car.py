@@ -78,7 +78,7 @@ class OfflineCar:
     async def start(self) -> None:
         """Make the box what its car needs, as a technician does once, and start it."""
         self._folder.mkdir()
-        given = self._town.provision(VEHICLE, self._folder / "provisioning.cbor")
+        given = self._town.provision(VEHICLE, self._folder)
         text = box_toml.box(self._folder)
         for each in STATIONS:
             text += box_toml.station(each.id, each.name, each.latitude, each.longitude)

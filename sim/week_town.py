@@ -23,7 +23,8 @@ from cloud_sync.endpoint.authority import Authority, Paths
 from cloud_sync.endpoint.ingest import Ingest
 from cloud_sync.endpoint.models import StationInfo
 from cloud_sync.endpoint.store import Store, sqlite_url
-from cloud_sync.provisioning import Provisioning, load_provisioning
+from cloud_sync.provisioning import Provisioning
+from sim import boxes
 from sim.phone_cloud import HttpCloud
 
 MONDAY_S: Final = datetime(2026, 12, 7).astimezone().timestamp()
@@ -106,11 +107,11 @@ class Town:
         key_rotation.adopt(self._folder, key_rotation.sign(paths.proposal.read_bytes(), root)[1])
         self.start()
 
-    def provision(self, vehicle: str, out: Path) -> Provisioning:
+    def provision(self, vehicle: str, folder: Path) -> Provisioning:
         """Make the car's box known, and return what its box is given."""
-        box = self._signing.provision(vehicle, out)
+        box, given = boxes.give(self._signing, vehicle, folder, int(self.now_s))
         self.store.add_box(box, int(self.now_s))
-        return load_provisioning(out)
+        return given
 
     async def book(
         self,

@@ -26,7 +26,7 @@ from cloud_sync.documents import (
 from cloud_sync.endpoint.authority import Authority, initialise
 from cloud_sync.endpoint.ingest import Ingest
 from cloud_sync.endpoint.store import Store, sqlite_url
-from cloud_sync.provisioning import Provisioning, load_provisioning
+from cloud_sync.provisioning import Provisioning
 from cloud_sync.wire import Topic, build_topic
 from onboard.core.clock import ClockQuality, Instant
 from onboard.core.records import (
@@ -41,6 +41,7 @@ from onboard.core.records import (
     TripEndReason,
     TripStarted,
 )
+from sim import boxes
 
 NOW_S = 1_800_000_000
 EPOCH = b"epoch--1"
@@ -118,9 +119,8 @@ class Cloud:
     ingest: Ingest
 
     def add(self, vehicle: str) -> Box:
-        file = self.folder / f"{vehicle}.cbor"
-        self.store.add_box(self.authority.provision(vehicle, file), NOW_S)
-        given = load_provisioning(file)
+        box, given = boxes.give(self.authority, vehicle, self.folder / "boxes" / vehicle, NOW_S)
+        self.store.add_box(box, NOW_S)
         return Box(given, decode_key_set(given.key_set, given.roots))
 
 

@@ -14,9 +14,9 @@ import tty
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloud_sync.documents import encode_key_set
-from cloud_sync.provisioning import Provisioning, Technician, pin_digest, write_provisioning
-from tests.document_rig import BOX, BOX_V, CAR, KEYS, ROOT, ROOTS
+from cloud_sync.documents import BoxAnswer, Technician, decode_box_request, encode_box_answer, encode_key_set
+from cloud_sync.provisioning import make_keys, pin_digest, take_answer
+from tests.document_rig import CAR, CLOUD, KEYS, ROOT, ROOTS
 from tests.phone_rig import CONFIG
 
 LIMIT_S = 30.0
@@ -33,8 +33,10 @@ def furnish(folder: Path, *, technicians: tuple[Technician, ...] = (MARIE,), car
     file.write_text(CONFIG.format(dir=folder))
     (folder / "data").mkdir(exist_ok=True)
     if car:
-        given = Provisioning(CAR, BOX_V, BOX, ROOTS, bytes(32), encode_key_set(KEYS, ROOT), technicians=technicians)
-        write_provisioning(folder / "provisioning.cbor", given)
+        request = decode_box_request(make_keys(folder).request)
+        keys = encode_key_set(KEYS, ROOT)
+        answer = BoxAnswer(CAR, request.digest, 1000, ROOTS, keys, bytes(32), 0, technicians)
+        take_answer(folder, encode_box_answer(answer, CLOUD, request.agreement_public), lambda _answer: True)
     return file
 
 

@@ -12,6 +12,7 @@ from cloud_sync.documents.kinds import BOX_TYPES, SEALED_TYPES, DocumentType
 from onboard.core.events import Intent
 from onboard.core.records import Recordable, SupplyChanged, Track
 from sim.fuzz import world
+from sim.fuzz.world import opener, sealed_for
 
 CAR, T0, EPOCH, STORE = world.CAR, world.T0, world.EPOCH, world.STORE_ID
 ROOT, CLOUD, CLOUD_C = world.ROOT, world.CLOUD, world.CLOUD_C
@@ -102,14 +103,26 @@ CASES = {
         ),
         _up(DocumentType.STATUS, STATUS, d.encode_status, d.decode_status),
         _up(DocumentType.OFFLINE, d.Offline(CAR, EPOCH), d.encode_offline, d.decode_offline),
+        Case(
+            DocumentType.BOX_REQUEST,
+            world.REQUEST,
+            lambda given: d.encode_box_request(given, BOX),
+            lambda data, **_: d.decode_box_request(data),
+        ),
+        Case(
+            DocumentType.BOX_ANSWER,
+            world.ANSWER,
+            lambda given: d.encode_box_answer(given, CLOUD, BOX_V.public),
+            lambda data, key=BOX_V, **_: d.decode_box_answer(data, key),
+        ),
     )
 }
 
 
 def payload_of(case: Case) -> dict[int, Any]:
     """Return the map inside a document's envelopes."""
-    key = BOX_V if case.kind is DocumentType.RESERVATION_LIST else CLOUD_C
-    found: dict[int, Any] = cbor.loads(cose.open_document(case.data, case.kind, CAR, key).payload)
+    data = cose.open_document(case.data, case.kind, sealed_for(case.kind), opener(case.kind))
+    found: dict[int, Any] = cbor.loads(data.payload)
     return found
 
 
@@ -126,5 +139,4 @@ def forge(
     outer = sealed_as or kind
     if outer not in SEALED_TYPES:
         return data
-    recipient = BOX_V if outer is DocumentType.RESERVATION_LIST else CLOUD_C
-    return cose.seal(outer, CAR, data, recipient.public)
+    return cose.seal(outer, sealed_for(outer), data, opener(outer).public)

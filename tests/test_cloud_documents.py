@@ -30,8 +30,9 @@ from tests.document_rig import (
 )
 
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=[kind.word for kind in CASES])
+FOR_NO_CAR = (DocumentType.KEY_SET, DocumentType.BOX_REQUEST, DocumentType.BOX_ANSWER)
 FOR_A_CAR = pytest.mark.parametrize(
-    "case", [case for kind, case in CASES.items() if kind is not DocumentType.KEY_SET], ids=lambda case: case.kind.word
+    "case", [case for kind, case in CASES.items() if kind not in FOR_NO_CAR], ids=lambda case: case.kind.word
 )
 
 
@@ -48,7 +49,7 @@ def test_every_type_in_use_has_an_example_a_bound_and_a_reader() -> None:
 def test_numbers_of_types_and_reasons_are_never_changed() -> None:
     assert {kind.word: kind.value for kind in DocumentType} == {
         "key_set": 1, "reservation_list": 2, "pass": 3, "command": 4, "ack": 5, "resend": 6, "time_proof": 7,
-        "update": 8, "event_batch": 9, "status": 10, "offline": 11,
+        "update": 8, "event_batch": 9, "status": 10, "offline": 11, "box_request": 12, "box_answer": 13,
     }  # fmt: skip
     assert {reason.word: reason.value for reason in Reason} == {
         "too_large": 1, "not_cbor": 2, "not_deterministic": 3, "bad_envelope": 4, "bad_algorithm": 5,
@@ -157,6 +158,19 @@ def test_each_decoder_takes_its_own_type_only(case: Case) -> None:
             assert caught.value.reason in allowed
 
 
+def test_an_answer_whose_key_set_no_root_of_its_own_signed_is_refused() -> None:
+    inside = payload_of(CASES[DocumentType.BOX_ANSWER])
+    with refused(Reason.UNKNOWN_KEY_ID):
+        CASES[DocumentType.BOX_ANSWER].take(forge(DocumentType.BOX_ANSWER, {**inside, 4: [STRANGER.public]}))
+
+
+@pytest.mark.parametrize("wrong", [[], ["garage-1", bytes(16)], ["Garage 1", bytes(16), bytes(32)], "garage-1"])
+def test_a_technician_of_the_wrong_shape_is_refused(wrong: object) -> None:
+    inside = payload_of(CASES[DocumentType.BOX_ANSWER])
+    with refused(Reason.BAD_SCHEMA):
+        CASES[DocumentType.BOX_ANSWER].take(forge(DocumentType.BOX_ANSWER, {**inside, 8: [wrong]}))
+
+
 @EVERY
 def test_a_key_signs_only_the_types_it_is_listed_for(case: Case) -> None:
     if case.kind in BOX_TYPES or case.kind is DocumentType.KEY_SET:
@@ -164,8 +178,11 @@ def test_a_key_signs_only_the_types_it_is_listed_for(case: Case) -> None:
             d.encode_key_set(replace(KEYS, keys=(CLOUD.may_sign(case.kind),)), ROOT)
         return
     rest = replace(KEYS, keys=(CLOUD.may_sign(*(d.AUTHORITY_TYPES - {case.kind})),))
+    data = case.data
+    if case.kind is DocumentType.BOX_ANSWER:  # it brings its key set itself
+        data = forge(case.kind, {**payload_of(case), 5: d.encode_key_set(rest, ROOT)})
     with refused(Reason.KEY_NOT_ALLOWED):
-        case.take(case.data, keys=rest)
+        case.take(data, keys=rest)
     alone = replace(KEYS, keys=(CLOUD.may_sign(case.kind), STRANGER.may_sign(*d.AUTHORITY_TYPES)))
     assert case.take(case.data, keys=alone) == case.value
 
@@ -218,7 +235,7 @@ def test_an_unknown_negative_key_in_any_map_is_refused_and_another_is_ignored(ca
             case.take(forge(case.kind, text_key))
 
 
-OPTIONAL = {DocumentType.STATUS: {15, 16, 17, 18, 20}}
+OPTIONAL = {DocumentType.STATUS: {15, 16, 17, 18, 20, 22}, DocumentType.BOX_ANSWER: {10, 11}}
 
 
 @EVERY
@@ -271,7 +288,9 @@ def test_a_field_of_the_wrong_type_length_or_range_is_refused(case: Case) -> Non
 def _is_wrong(kind: DocumentType, wrong: Any) -> bool:
     """Whether a value of the right type can still be told to be wrong: an empty list or text, say, may be right."""
     if isinstance(wrong, str):
-        return bool(wrong) and kind is not DocumentType.STATUS
+        return bool(wrong) and kind not in {DocumentType.STATUS, DocumentType.BOX_ANSWER}
+    if isinstance(wrong, bytes) and kind is DocumentType.BOX_ANSWER:
+        return not wrong
     if isinstance(wrong, list):
         return len(wrong) > 1
     return not isinstance(wrong, bool | float | dict)

@@ -18,7 +18,6 @@ from cloud_sync.endpoint.__main__ import main, read_stations
 from cloud_sync.endpoint.app import BODY_MAX_BYTES, PAGES, create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError
 from cloud_sync.endpoint.models import StationInfo
-from cloud_sync.provisioning import load_provisioning
 from cloud_sync.wire import Topic
 from tests.cloud_http_rig import Client, Link
 from tests.cloud_rig import NOW_S, WHOLE_RENTAL, Box, Cloud, make_cloud
@@ -249,24 +248,6 @@ def test_init_makes_keys_for_the_owner_alone_and_never_over_others(tmp_path: Pat
     assert main(["init", str(folder)]) == 1
     assert "keys already" in capsys.readouterr().err
     assert (folder / "key_set.cbor").read_bytes() == before
-
-
-def test_a_box_gets_one_file_and_a_car_one_box(tmp_path: Path, capsys: Any) -> None:
-    folder, out = tmp_path / "cloud", tmp_path / "box.cbor"
-    main(["init", str(folder)])
-    assert main(["box", "add", "ami-1", "--dir", str(folder), "--out", str(out)]) == 0
-    given = load_provisioning(out)
-    assert (given.vehicle, len(given.roots)) == ("ami-1", 2)
-    assert stat.S_IMODE(out.stat().st_mode) == 0o600
-    assert stat.S_IMODE((folder / "data" / "cloud.sqlite3").stat().st_mode) == 0o600
-    secrets = (given.agreement.to_bytes(), given.signing.to_bytes())
-    for file in folder.rglob("*"):
-        assert not file.is_file() or not any(secret in file.read_bytes() for secret in secrets), file
-    assert main(["box", "add", "ami-1", "--dir", str(folder), "--out", str(tmp_path / "b")]) == 1
-    assert main(["box", "add", "ami-2", "--dir", str(folder), "--out", str(out)]) == 1
-    assert main(["box", "add", "Ami 3", "--dir", str(folder), "--out", str(tmp_path / "c")]) == 1
-    assert "Traceback" not in capsys.readouterr().err
-    assert main(["box", "add", "ami-2", "--dir", str(folder), "--out", str(tmp_path / "d")]) == 0
 
 
 def test_the_offline_keys_are_not_needed_to_serve_and_a_strange_key_is_noticed(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_private_halves_that_nothing_lists_any_more_go_and_sealing_keys_stay(tmp
     rotate(tmp_path, NOW_S + 1, root=2)
     names = sorted(path.name for path in keys.glob("*.pem"))
     assert names == sorted(
-        [f"{role}-{NOW_S + off}.pem" for role in ("lists", "sync", "command") for off in (0, 1)]
+        [f"{role}-{NOW_S + off}.pem" for role in ("lists", "sync", "command", "boxes") for off in (0, 1)]
         + ["sealing.pem", f"sealing-{NOW_S}.pem", f"sealing-{NOW_S + 1}.pem"]
     )
     assert {path.stat().st_mode & 0o777 for path in keys.glob("*.pem")} == {0o600}
@@ -337,7 +337,7 @@ def test_the_three_commands_say_what_they_did_and_what_comes_next(
     assert main(["keys", "sign", str(folder / "key_set.proposal"), "--root", str(root), "--out", str(signed)]) == 0
     said = capsys.readouterr().out
     shown = [line for line in proposed.splitlines() if line.startswith("  ")]
-    assert sum(line.endswith("for a while)") for line in shown) == 3
+    assert sum(line.endswith("for a while)") for line in shown) == 4
     assert len(shown) == 9  # a version, the sealing key, three new ones, three old ones, the one for updates
     assert [line for line in said.splitlines() if line.startswith("  ")] == shown, "to be compared by eye"
     assert main(["keys", "adopt", str(folder), str(signed)]) == 0

@@ -6,13 +6,26 @@ import re
 from dataclasses import replace
 
 from cloud_sync import wire
-from cloud_sync.documents import AgreementKey, DocumentType, Reason, cose, decode_pass, decode_reservation_list
+from cloud_sync.documents import (
+    AgreementKey,
+    DocumentType,
+    Reason,
+    cbor,
+    cose,
+    decode_box_answer,
+    decode_box_request,
+    decode_pass,
+    decode_reservation_list,
+    fingerprint,
+)
+from cloud_sync.documents.boxes import NO_CAR
 from cloud_sync.documents.conversation import Answer, Op, Wish
 from cloud_sync.documents.kinds import AUTHORITY_TYPES, BOX_TYPES, MAX_BYTES, SEALED_TYPES
 from cloud_sync.documents.records import TABLE
 from cloud_sync.wire import Topic
 from onboard.handshake import Handshake
 from onboard.heard import Asked, Book
+from sim.fuzz import world
 from tests.conftest import ROOT
 from tests.document_rig import BOOKING, BOX_V, CAR, CLOUD, KEYS, LIST, PASS, STORE, forge, payload_of
 from tests.document_rig import CASES as EXAMPLES
@@ -76,8 +89,19 @@ def test_the_examples_on_the_page_can_be_decoded_and_made_again() -> None:
     assert sealed == a_list
 
 
+def test_the_request_and_the_answer_on_the_page_are_what_box_and_commune_say() -> None:
+    a_request, an_answer = BLOCKS[2:4]
+    assert decode_box_request(a_request) == world.REQUEST
+    assert fingerprint(world.REQUEST.digest) in PAGE
+    assert decode_box_answer(an_answer, BOX_V) == world.ANSWER
+    kind, ephemeral = DocumentType.BOX_ANSWER, AgreementKey.from_bytes(bytes([11]) * 32)
+    inner = cose.sign1(kind, cbor.dumps(payload_of(EXAMPLES[kind])), CLOUD)
+    sealed = cose.seal(kind, NO_CAR, inner, BOX_V.public, ephemeral=ephemeral, random=lambda size: bytes(range(size)))
+    assert sealed == an_answer
+
+
 def test_the_conversation_on_the_page_is_what_both_ends_say() -> None:
-    hello, command, answer = BLOCKS[2:]
+    hello, command, answer = BLOCKS[4:]
     once = AgreementKey.from_bytes(bytes([13]) * 32)
     box = Handshake(CAR, BOX_V, bytes(range(16, 24)), random=lambda size: bytes(range(size)), make_key=lambda: once)
     assert box.hello("a", 0.0, 1_797_000_000, clock_proven=True) == hello

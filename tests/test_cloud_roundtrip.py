@@ -26,8 +26,12 @@ from onboard.core.grants import (
 )
 from onboard.core.grants import StaffGrant as Staff
 from tests.document_rig import (
+    BOX,
     CAR,
     CASES,
+    KEYS,
+    ROOT,
+    ROOTS,
     Case,
 )
 
@@ -123,6 +127,23 @@ ANY_OF: dict[DocumentType, st.SearchStrategy[Any]] = {
     DocumentType.RESEND: st.builds(d.Resend, st.just(CAR), IDS, COUNTS),
     DocumentType.TIME_PROOF: st.builds(d.TimeProof, st.just(CAR), IDS, SECONDS),
     DocumentType.EVENT_BATCH: batches(),
+    DocumentType.BOX_REQUEST: st.builds(d.BoxRequest, POINTS, st.just(BOX.public), POINTS),
+    DocumentType.BOX_ANSWER: st.builds(
+        d.BoxAnswer,
+        vehicle=st.just(CAR),
+        request=st.binary(min_size=32, max_size=32),
+        version=COUNTS,
+        roots=st.just(ROOTS),
+        key_set=st.just(d.encode_key_set(KEYS, ROOT)),
+        card_key=st.binary(min_size=32, max_size=32),
+        list_floor=COUNTS,
+        technicians=st.lists(
+            st.builds(d.Technician, st.just("garage-1"), IDS, st.binary(min_size=32, max_size=32)), max_size=3
+        ).map(tuple),
+        town=WORDS,
+        ca=st.none() | st.binary(min_size=1, max_size=50),
+        certificate=st.none() | st.binary(min_size=1, max_size=50),
+    ),
     DocumentType.STATUS: st.builds(
         d.Status,
         vehicle=st.just(CAR),

@@ -163,7 +163,7 @@ def test_a_box_tells_in_time_that_its_own_certificate_ends(tmp_path: Path, monke
         assert life.faults("certificate") == []
         known_s += 1
         wait_for(lambda: life.faults("certificate"))
-        assert f"ends on {day(end_s)}: amibox-cloud broker renew ami-1" in life.faults("certificate")[0]
+        assert f"ends on {day(end_s)}: amibox-cloud box renew ami-1" in life.faults("certificate")[0]
         authority.renew("ami-1", tmp_path / "new.pem", known_s)
         (tmp_path / "new.pem").replace(tmp_path / "box" / "box.pem")
         wait_for(lambda: life.faults("certificate")[-1] == "")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.documents import decode_event_batch, encode_key_set
+from cloud_sync.provisioning import PROVISIONING, load_provisioning
 from onboard.config import BoxConfig
 from onboard.console import attach, files
 from onboard.console.attach import Broken, Line, get, put
@@ -21,7 +22,7 @@ from onboard.console.place import Place
 from onboard.console.session import Session
 from onboard.console.transfer import Receiver
 from tests.console_rig import PIN, cable, console_at, daemon, furnish
-from tests.document_rig import BOX, CAR, CLOUD_C, KEYS, ROOT
+from tests.document_rig import CAR, CLOUD_C, KEYS, ROOT
 
 DATA = bytes(range(256)) * 9
 
@@ -156,7 +157,9 @@ def test_trips_out_and_keys_in_over_the_real_console(tmp_path: Path) -> None:
             line = Line(link)
             line.log_in(lambda _prompt: "marie", lambda _prompt: PIN)
             line.log_in(lambda _prompt: pytest.fail("asked twice"), lambda _prompt: PIN)
-            batch = decode_event_batch(get(line, "batch"), CLOUD_C, BOX.public, CAR)
+            batch = decode_event_batch(
+                get(line, "batch"), CLOUD_C, load_provisioning(tmp_path / PROVISIONING).signing.public, CAR
+            )
             assert batch.from_seq == 1
             assert put(line, "document", encode_key_set(KEYS, ROOT)) in {"Accepte.", "Taken."}
             with pytest.raises(Broken, match="bad_envelope"):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_sync.provisioning import Technician, pin_digest
+from cloud_sync.documents import Technician
+from cloud_sync.provisioning import pin_digest
 from onboard.console import gate
 from onboard.console.gate import FAILURES_MAX, LOCK_OUT_S, Gate
 

@@ -222,7 +222,7 @@ def test_run_without_provisioning_stops_with_the_remedy(tmp_path: Path, caplog: 
     file = tmp_path / "box.toml"
     file.write_text(CONFIG.format(dir=tmp_path))
     assert cli.main(commands(), ["run", "--config", str(file)]) == 1
-    assert "amibox-cloud box add" in caplog.text
+    assert "amibox provision request" in caplog.text
 
 
 def test_status_of_a_running_box_on_one_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from onboard.config import (
-    NARROWER,
-    ORDERED,
     SECTIONS,
     Config,
     ConfigError,
@@ -20,6 +18,7 @@ from onboard.config import (
     parse_config,
     section_keys,
 )
+from onboard.config_policy import NARROWER, ORDERED
 from onboard.core.policy import Policy, Station
 
 EXAMPLE = Path(__file__).parent.parent / "systemd" / "amibox.toml"

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from cloud_sync.documents import encode_key_set, encode_reservation_list
-from cloud_sync.provisioning import Provisioning, write_provisioning
 from cloud_sync.wire import Topic
 from onboard.box import INBOX_MAX, Box, Devices
 from onboard.control import CLIENTS_MAX, Control, ask
@@ -22,7 +21,9 @@ from onboard.core.commands import Pattern
 from onboard.core.events import LockButtonPressed
 from onboard.notify import Notifier
 from onboard.store import StoreFailed
-from tests.document_rig import BOX, BOX_V, CAR, CLOUD, KEYS, LIST, ROOT, ROOTS
+from sim import boxes
+from tests.cloud_rig import NOW_S, make_cloud
+from tests.document_rig import BOX_V, CAR, CLOUD, KEYS, LIST, ROOT
 from tests.phone_rig import CONFIG
 from tests.test_onboard_box import Watcher, setting, with_box
 
@@ -124,8 +125,7 @@ def daemon(file: Path) -> subprocess.Popen[str]:
 def test_a_second_daemon_gives_way_with_a_remedy_and_sigterm_ends_the_first_cleanly(tmp_path: Path) -> None:
     file = tmp_path / "box.toml"
     file.write_text(CONFIG.format(dir=tmp_path))
-    given = Provisioning(CAR, BOX_V, BOX, ROOTS, bytes(32), encode_key_set(KEYS, ROOT))
-    write_provisioning(tmp_path / "provisioning.cbor", given)
+    boxes.give(make_cloud(tmp_path / "cloud").authority, CAR, tmp_path, NOW_S)
     first = daemon(file)
     try:
         until_s = time.monotonic() + LIMIT_S

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from cloud_sync import provisioning
-from cloud_sync.documents import cbor, schema
+from cloud_sync.documents import boxes, cbor, schema
 from cloud_sync.documents.conversation import Channel
 from cloud_sync.documents.kinds import DocumentType
 from cloud_sync.endpoint import grants
@@ -117,7 +116,7 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "console": (Control, "_answer", answer_unguarded),
     "keys": (Editor, "_insert", lambda self, letter: self._say(letter)),
     "config": (config_reader, "find_line", lambda lines, key: lines[key]),
-    "provisioning": (provisioning, "_root", lambda value, _where: value[:32]),
+    "provisioning": (boxes, "_read_root", lambda value, _where: value[:32]),
     "wallet": (phone_wallet, "_point", lambda text: text.encode()),
     "bag": (phone_wallet, "_write_private", lambda path, values: path.write_text(json.dumps({**values, "up": []}))),
     "http": (grants, "booking_id", bytes.fromhex),

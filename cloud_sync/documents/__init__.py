@@ -1,5 +1,16 @@
 """Signed and sealed documents: everything that crosses a box's boundary (``docs/protocol.md``)."""
 
+from cloud_sync.documents.boxes import (
+    BoxAnswer,
+    BoxRequest,
+    Technician,
+    decode_box_answer,
+    decode_box_request,
+    encode_box_answer,
+    encode_box_request,
+    fingerprint,
+    roots_fingerprint,
+)
 from cloud_sync.documents.cose import is_sealed, sealed_to
 from cloud_sync.documents.down import (
     Ack,
@@ -26,6 +37,7 @@ from cloud_sync.documents.grants import (
     encode_reservation_list,
     unproven_pass,
 )
+from cloud_sync.documents.health import Health
 from cloud_sync.documents.keys import AgreementKey, AuthorityKey, BoxSigner, KeySet, Signer, key_id, radio_name
 from cloud_sync.documents.kinds import AUTHORITY_TYPES, MAX_DOCUMENT_BYTES, DocumentType, Reason, Refused
 from cloud_sync.documents.records import (
@@ -37,7 +49,7 @@ from cloud_sync.documents.records import (
     encode_record,
     record_kind,
 )
-from cloud_sync.documents.show import describe, document_type
+from cloud_sync.documents.show import describe, document_type, unarmoured
 from cloud_sync.documents.up import (
     EventBatch,
     Offline,
@@ -57,10 +69,13 @@ __all__ = [
     "Ack",
     "AgreementKey",
     "AuthorityKey",
+    "BoxAnswer",
+    "BoxRequest",
     "BoxSigner",
     "Command",
     "DocumentType",
     "EventBatch",
+    "Health",
     "KeySet",
     "Offline",
     "Reason",
@@ -69,10 +84,13 @@ __all__ = [
     "Row",
     "Signer",
     "Status",
+    "Technician",
     "TimeProof",
     "UnknownRecord",
     "chain_digest",
     "decode_ack",
+    "decode_box_answer",
+    "decode_box_request",
     "decode_command",
     "decode_event_batch",
     "decode_key_set",
@@ -86,6 +104,8 @@ __all__ = [
     "describe",
     "document_type",
     "encode_ack",
+    "encode_box_answer",
+    "encode_box_request",
     "encode_command",
     "encode_event_batch",
     "encode_key_set",
@@ -96,12 +116,15 @@ __all__ = [
     "encode_reservation_list",
     "encode_status",
     "encode_time_proof",
+    "fingerprint",
     "is_sealed",
     "key_id",
     "propose_key_set",
     "radio_name",
     "read_proposal",
     "record_kind",
+    "roots_fingerprint",
     "sealed_to",
+    "unarmoured",
     "unproven_pass",
 ]

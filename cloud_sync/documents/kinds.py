@@ -30,6 +30,8 @@ class DocumentType(IntEnum):
     EVENT_BATCH = 9
     STATUS = 10
     OFFLINE = 11
+    BOX_REQUEST = 12
+    BOX_ANSWER = 13
 
     @property
     def word(self) -> str:
@@ -46,14 +48,17 @@ AUTHORITY_TYPES: Final = frozenset(
         DocumentType.RESEND,
         DocumentType.TIME_PROOF,
         DocumentType.UPDATE,
+        DocumentType.BOX_ANSWER,
     }
 )
 """Types that a key of the key set may sign. A key set itself is signed by a root only."""
 
-BOX_TYPES: Final = frozenset({DocumentType.EVENT_BATCH, DocumentType.STATUS, DocumentType.OFFLINE})
+BOX_TYPES: Final = frozenset(
+    {DocumentType.EVENT_BATCH, DocumentType.STATUS, DocumentType.OFFLINE, DocumentType.BOX_REQUEST}
+)
 """Types that a box signs."""
 
-SEALED_TYPES: Final = frozenset({DocumentType.RESERVATION_LIST, DocumentType.EVENT_BATCH})
+SEALED_TYPES: Final = frozenset({DocumentType.RESERVATION_LIST, DocumentType.EVENT_BATCH, DocumentType.BOX_ANSWER})
 """Types that are always sealed: couriers and brokers carry them and must not read them."""
 
 _SMALL: Final = 512
@@ -69,6 +74,8 @@ MAX_BYTES: Final[dict[DocumentType, int]] = {
     DocumentType.EVENT_BATCH: MAX_DOCUMENT_BYTES,
     DocumentType.STATUS: 4096,
     DocumentType.OFFLINE: _SMALL,
+    DocumentType.BOX_REQUEST: _SMALL,
+    DocumentType.BOX_ANSWER: MAX_DOCUMENT_BYTES,
 }
 """Bound of the whole document in bytes. A small one fits one GATT value."""
 

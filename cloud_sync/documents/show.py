@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_sync.documents import cbor, cose, down, grants, up
+from cloud_sync.documents import boxes, cbor, cose, down, grants, up
 from cloud_sync.documents.keys import AgreementKey
 from cloud_sync.documents.kinds import (
     AUTHORITY_TYPES,
@@ -41,6 +41,8 @@ _READERS: Final[dict[DocumentType, Callable[[Any], Any]]] = {
     DocumentType.EVENT_BATCH: up.read_event_batch,
     DocumentType.STATUS: up.read_status,
     DocumentType.OFFLINE: up.read_offline,
+    DocumentType.BOX_REQUEST: boxes.read_box_request,
+    DocumentType.BOX_ANSWER: boxes.read_box_answer,
 }
 _MAX_INPUT_BYTES: Final = 4 * MAX_DOCUMENT_BYTES
 """Hex with spaces is at most this much longer than the document."""
@@ -90,7 +92,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Row):
         return _plain_row(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        # What a representation leaves out is a secret.
+        return {each.name: plain(getattr(value, each.name)) if each.repr else "not shown" for each in fields(value)}
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, frozenset):
@@ -151,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
 def _examine(data: bytes, key_set_file: Path | None, key_file: Path | None, vehicle: str | None) -> dict[str, Any]:
     key_set = None
     if key_set_file is not None:
-        stored = _unarmoured(key_set_file.read_bytes())
+        stored = unarmoured(key_set_file.read_bytes())
         key_set = down.read_key_set(cbor.loads(cose.open_document(stored, DocumentType.KEY_SET).payload))
     if not cose.is_sealed(data):
         signed, found = cose.parse_sign1(data), describe(data)
@@ -170,12 +173,12 @@ def _examine(data: bytes, key_set_file: Path | None, key_file: Path | None, vehi
 
 def _read(name: str) -> bytes:
     if name == "-":
-        return _unarmoured(sys.stdin.buffer.read(_MAX_INPUT_BYTES))
+        return unarmoured(sys.stdin.buffer.read(_MAX_INPUT_BYTES))
     with Path(name).open("rb") as file:
-        return _unarmoured(file.read(_MAX_INPUT_BYTES))
+        return unarmoured(file.read(_MAX_INPUT_BYTES))
 
 
-def _unarmoured(data: bytes) -> bytes:
+def unarmoured(data: bytes) -> bytes:
     """Return the raw document from raw bytes, hex or base64. A raw one never begins with a printable character."""
     squeezed = b"".join(data.split())
     if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", squeezed):

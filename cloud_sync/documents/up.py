@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cloud_sync.documents import cbor, cose, schema
+from cloud_sync.documents.health import Health, read_health, write_health
 from cloud_sync.documents.keys import AgreementKey, BoxSigner
 from cloud_sync.documents.kinds import DocumentType, Reason, Refused
 from cloud_sync.documents.records import GENESIS, MAX_RECORD_BYTES, Row, chain_digest
@@ -65,6 +66,7 @@ class Status:
     parked_at: tuple[float, float] | None = None
     faults: tuple[str, ...] = ()
     time_nonce: bytes | None = None
+    health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ def encode_status(status: Status, signer: BoxSigner) -> bytes:
             18: None if status.parked_at is None else [float(degrees) for degrees in status.parked_at],
             19: [schema.cut(fault) for fault in status.faults[:_MAX_FAULTS]],
             20: status.time_nonce,
+            22: None if status.health is None else write_health(status.health),
         }
     )
     return make(DocumentType.STATUS, values, read_status, signer)
@@ -216,6 +219,7 @@ def read_status(value: Any) -> Status:
         parked_at=left.may(18, "parked_at", _read_place),
         faults=left.need(19, "faults", schema.items, _MAX_FAULTS, schema.text),
         time_nonce=left.may(20, "time_nonce", schema.octets, 16),
+        health=left.may(22, "health", read_health),
     )
     left.done()
     return status

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cloud_sync.carrier_settings import CarrierSettings, is_loopback
 from cloud_sync.documents import Refused
-from cloud_sync.endpoint import authority, broker_command, key_rotation, lists, technicians
+from cloud_sync.endpoint import authority, box_command, broker_command, key_rotation, lists
 from cloud_sync.endpoint.app import create_app
 from cloud_sync.endpoint.authority import Authority, AuthorityError, Paths
 from cloud_sync.endpoint.certificates import CertificateError
@@ -55,19 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("dir", metavar="DIR", type=Path, help="folder of the endpoint")
     init.set_defaults(run=_init)
 
-    box = commands.add_parser("box", help="boxes in cars").add_subparsers(required=True, metavar="COMMAND")
-    add = box.add_parser(
-        "add",
-        help="make a box's keys and its one provisioning file",
-        description="Writes one file for the box (its keys, whom it trusts) and remembers only the public halves. "
-        "Carry the file to the box and delete it here.",
-    )
-    add.add_argument("vehicle", metavar="VEHICLE", help="name of the car: 1 to 32 of a-z 0-9 -")
-    add.add_argument("--dir", metavar="DIR", type=Path, required=True, help="folder of the endpoint")
-    add.add_argument("--out", metavar="FILE", type=Path, required=True, help="the provisioning file to write")
-    add.set_defaults(run=_add_box)
-    technicians.add_parser(box)
-
+    box_command.add_parser(commands)
     key_rotation.add_parser(commands)
     broker_command.add_parser(commands)
 
@@ -113,26 +101,7 @@ def _init(arguments: argparse.Namespace) -> int:
     authority.initialise(arguments.dir, int(arguments.now()))
     offline = Paths(arguments.dir).offline
     _say(f"Keys made in {arguments.dir}.\nMove {offline} to a medium kept offline, and remove it here.")
-    return 0
-
-
-def _add_box(arguments: argparse.Namespace) -> int:
-    signing = Authority(arguments.dir)
-    store = Store(sqlite_url(Paths(arguments.dir).database))
-    try:
-        if store.box(arguments.vehicle) is not None:
-            raise StoreError(f"{arguments.vehicle} has a box already. Choose another name; nothing was changed.")
-        with store.read() as db:
-            known = technicians.of_car(db, arguments.vehicle)
-        box = signing.provision(arguments.vehicle, arguments.out, known)
-        try:
-            store.add_box(box, int(arguments.now()))
-        except Exception:
-            signing.withdraw(arguments.vehicle, arguments.out)
-            raise
-    finally:
-        store.close()
-    _say(f"{arguments.out} makes a box the box of {arguments.vehicle}. Carry it there, then delete it here.")
+    _say(f"Your fingerprint, by which a box is told whom to believe:\n  {Authority(arguments.dir).fingerprint}")
     return 0
 
 

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,37 +19,46 @@ from typing import Final
 from cloud_sync.documents import (
     Ack,
     AgreementKey,
-    BoxSigner,
+    BoxAnswer,
+    BoxRequest,
     Command,
     DocumentType,
     EventBatch,
     KeySet,
     Resend,
     Signer,
+    Technician,
     TimeProof,
     card_keys,
     decode_event_batch,
     decode_key_set,
     encode_ack,
+    encode_box_answer,
     encode_command,
     encode_key_set,
     encode_pass,
     encode_resend,
     encode_reservation_list,
     encode_time_proof,
+    roots_fingerprint,
     sealed_to,
 )
 from cloud_sync.documents.schema import vehicle_id
+from cloud_sync.endpoint.certificate_parts import write
 from cloud_sync.endpoint.messages import Box
-from cloud_sync.provisioning import CARD_KEY_BYTES, Provisioning, Technician, write_provisioning, write_secret
+from cloud_sync.provisioning import CARD_KEY_BYTES, write_secret
 from onboard.core.grants import Pass, ReservationList
 
 ROLES: Final = {
     "lists": (DocumentType.RESERVATION_LIST, DocumentType.PASS),
     "sync": (DocumentType.ACK, DocumentType.RESEND, DocumentType.TIME_PROOF),
     "command": (DocumentType.COMMAND,),
+    "boxes": (DocumentType.BOX_ANSWER,),
 }
 """Keys of the running endpoint, and the only documents each may sign."""
+
+BOXES: Final = "boxes"
+"""The one role that a folder may lack: one of before gets its key with its next key set."""
 
 CARD_REF_BYTES: Final = 8
 
@@ -166,13 +177,24 @@ class Authority:
         self.key_set_document = self._paths.key_set.read_bytes()
         self.key_set = decode_key_set(self.key_set_document, self.roots)
         own = PrivateKeys(self._paths.keys)
-        self._signers = {role: own.signer(role, self.key_set) for role in ROLES}
+        self._signers = {role: own.signer(role, self.key_set) for role in ROLES if role != BOXES}
+        with contextlib.suppress(AuthorityError):
+            self._signers[BOXES] = own.signer(BOXES, self.key_set)
         self._sealing = own.sealing(self.key_set)
         self._sealings = own.sealings
 
     def kid(self, role: str) -> bytes:
         """Return the id of the key in force for a role."""
         return self._signers[role].kid
+
+    @property
+    def fingerprint(self) -> str:
+        """The commune's own, of its roots."""
+        return roots_fingerprint(self.roots)
+
+    def kids(self) -> tuple[bytes, ...]:
+        """Return the ids of all keys in force."""
+        return tuple(signer.kid for signer in self._signers.values())
 
     def open_batch(self, data: bytes, box: Box) -> EventBatch:
         """Open and verify a box's batch; ``Refused``. A box that was away seals to the key that it knows."""
@@ -223,35 +245,41 @@ class Authority:
             ) from error
         return card_keys.card_key(master, uid, slot)
 
-    def provision(self, vehicle: str, out: Path, technicians: tuple[Technician, ...] = ()) -> Box:
-        """Make a box's keys and write its one file. The private halves are kept nowhere else.
+    def answer(  # noqa: PLR0913  (what a box is given)
+        self,
+        vehicle: str,
+        request: BoxRequest,
+        now_s: int,
+        *,
+        list_floor: int = 0,
+        technicians: Sequence[Technician] = (),
+        town: str = "",
+        ca: bytes | None = None,
+        certificate: bytes | None = None,
+    ) -> bytes:
+        """Answer a box's request: all that it is given, signed and sealed to it. A car without a card key gets one.
 
-        FileExistsError: ``out`` or the car's card key is there already; nothing is overwritten.
+        AuthorityError: this folder has no key for it. ``Refused``: the box would refuse it.
         """
         vehicle_id(vehicle)
-        agreement, signing = AgreementKey.generate(), BoxSigner.generate()
-        card_key = os.urandom(CARD_KEY_BYTES)
-        content = Provisioning(
-            vehicle=vehicle,
-            agreement=agreement,
-            signing=signing,
-            roots=self.roots,
-            card_key=card_key,
-            key_set=self.key_set_document,
-            key_set_floor=self.key_set.version,
-            list_floor=0,
-            technicians=technicians,
-        )
+        if BOXES not in self._signers:
+            raise AuthorityError(
+                "this folder is older than keys for boxes: make new keys first (amibox-cloud keys propose, sign, adopt)"
+            )
         card_file = self._paths.cards / f"{vehicle}.key"
-        write_secret(card_file, card_key)
-        try:
-            write_provisioning(out, content)
-        except OSError:
-            card_file.unlink()
-            raise
-        return Box(vehicle, signing.public, agreement.public)
-
-    def withdraw(self, vehicle: str, out: Path) -> None:
-        """Undo ``provision`` before anybody carried the file away."""
-        out.unlink(missing_ok=True)
-        (self._paths.cards / f"{vehicle_id(vehicle)}.key").unlink(missing_ok=True)
+        with contextlib.suppress(FileExistsError):
+            write(card_file, os.urandom(CARD_KEY_BYTES), 0o600)
+        answer = BoxAnswer(
+            vehicle=vehicle,
+            request=request.digest,
+            version=now_s,
+            roots=self.roots,
+            key_set=self.key_set_document,
+            card_key=card_file.read_bytes(),
+            list_floor=list_floor,
+            technicians=tuple(technicians),
+            town=town,
+            ca=ca,
+            certificate=certificate,
+        )
+        return encode_box_answer(answer, self._signers[BOXES], request.agreement_public)

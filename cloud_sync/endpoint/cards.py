@@ -185,13 +185,9 @@ class Cards:
             box = self._store.box(vehicle)
             if box is None:
                 raise HTTPException(404, f"no vehicle {vehicle}")
-            table, now_s = tables.card_slots, int(self._now())
-            held = table.c.vehicle == vehicle
-            db.execute(update(table).where(held, table.c.retired_s.is_(None)).values(retired_s=now_s))
+            now_s = int(self._now())
+            lost = give_up(db, vehicle, now_s)
             slot = slot_of(db, vehicle)
-            lost = _numbers_known_to(db, vehicle, now_s)
-            cards = tables.cards
-            db.execute(update(cards).where(cards.c.number.in_(lost)).values(state="lost", changed_s=now_s))
             issued = self._issuer.issue_each(db, self._store.boxes() if lost else (box,), now_s)
         return SlotMade(vehicle=vehicle, slot=slot, lost=sorted(lost), lists=self._issuer.made(issued))
 
@@ -260,6 +256,19 @@ def _free_bookings(db: Connection, number: int, now_s: int) -> dict[bytes, str]:
             db.execute(update(table).where(table.c.id == row.id).values(cards=json.dumps(left)))
             freed[row.id] = row.vehicle
     return freed
+
+
+def give_up(db: Connection, vehicle: str, now_s: int, *, own: bool = True) -> set[int]:
+    """Take a car its key of every card for good, and with ``own`` the residents' cards that its box may know.
+
+    Returns the numbers of these: they are lost now. Lists are the caller's to issue.
+    """
+    table, held = tables.card_slots, tables.cards
+    mine = (table.c.vehicle == vehicle, table.c.retired_s.is_(None))
+    db.execute(update(table).where(*mine).values(retired_s=now_s))
+    lost = _numbers_known_to(db, vehicle, now_s) if own else set()
+    db.execute(update(held).where(held.c.number.in_(lost)).values(state="lost", changed_s=now_s))
+    return lost
 
 
 def slot_of(db: Connection, vehicle: str) -> int:

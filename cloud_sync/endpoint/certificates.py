@@ -205,6 +205,37 @@ class BrokerAuthority:
             raise CertificateError(f"the request is for a key that was revoked. Delete it, then {remedy}")
         self._hand_out(vehicle, public, out, {}, now_s)
 
+    def certify(self, vehicle: str, public: bytes, now_s: float, *, renew: bool) -> bytes:
+        """Return (PEM) a certificate for the key of a box's request: one that holds long enough, unless ``renew``.
+
+        ``public``: compressed P-256. CertificateError: the car has one for another key, or this key was revoked.
+        """
+        if vehicle in (BROKER, CLOUD):
+            raise CertificateError(f"no box may be called {vehicle!r}: at the broker that is the {vehicle} itself")
+        try:
+            key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
+        except ValueError as error:
+            raise CertificateError("the request's TLS key is none: have the box make keys again") from error
+        mine = [each for each in self.issued() if each.certificate.public_key() == key]
+        if any(each.revoked for each in mine):
+            raise CertificateError("this key was revoked: amibox provision reset makes others in the box")
+        others = [each for each in self.issued() if each.name == vehicle and each not in mine]
+        if any(each.state(now_s) in ("valid", "ends soon") for each in others):
+            raise CertificateError(
+                f"{vehicle} has a certificate for another key. If no box uses it: amibox-cloud broker revoke {vehicle}"
+            )
+        good = [each.certificate for each in mine if each.name == vehicle and each.state(now_s) == "valid"]
+        return pem(good[-1] if good and not renew else self.issue(vehicle, key, now_s))
+
+    def revoke_others(self, vehicle: str, public: bytes, now_s: float) -> int:
+        """Take back a box's certificates for any key but this one; return how many that were, 0 as well."""
+        mine = [each.certificate for each in self.issued() if each.name == vehicle and not each.revoked]
+        form = (serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+        taken = [each.serial_number for each in mine if _public(each).public_bytes(*form) != public]
+        if taken:
+            self.write_list(taken, now_s)
+        return len(taken)
+
     def renew(self, vehicle: str, out: Path, now_s: float) -> None:
         """Sign a box's key for another life, to the new file ``out``: nothing in it is secret.
 

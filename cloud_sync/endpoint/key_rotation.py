@@ -38,7 +38,7 @@ def propose(folder: Path, now_s: int, *, stolen: bool) -> KeySet:
     paths, authority = Paths(folder), Authority(folder)
     if paths.proposal.exists():
         raise AuthorityError(f"{paths.proposal} waits to be signed and adopted. To begin anew, delete it first.")
-    old = [authority.key_set.find(authority.kid(role)) for role in ROLES]
+    old = [authority.key_set.find(kid) for kid in authority.kids()]
     offline = [key for key in authority.key_set.keys if not any(key.types & set(types) for types in ROLES.values())]
     # Seconds as a version, as the first one: above what any box holds even if this folder was once lost.
     version = max(authority.key_set.version + 1, now_s)

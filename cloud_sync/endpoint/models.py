@@ -52,6 +52,16 @@ class Place(Strict):
     source: str
 
 
+class BoxHealth(Strict):
+    """How the computer in a car was. ``running_s``: since its daemon started; MB are 10^6 bytes."""
+
+    disk_free_mb: int
+    store_mb: int
+    running_s: float
+    temperature_c: float | None = None
+    certificate_end_s: int | None = None
+
+
 class Vehicle(Strict):
     """A car as its box last told. ``None``: not known."""
 
@@ -63,6 +73,7 @@ class Vehicle(Strict):
     charging: str = "unknown"
     door: str = "unknown"
     supply_v: float | None = None
+    health: BoxHealth | None = None
     faults: list[str] = []
     position: Place | None = None
     since_s: float | None = None

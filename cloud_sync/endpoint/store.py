@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from cloud_sync.documents import GENESIS, EventBatch, Status
-from cloud_sync.endpoint import derive, tables, tariff
+from cloud_sync.endpoint import derive, tables, tables_box, tariff
 from cloud_sync.endpoint.dialect import insert_new, make_engine, upsert
 from cloud_sync.endpoint.messages import Box, ListRow, LogPlace, StatusResult, Taken
 
@@ -94,19 +94,19 @@ class Store:
     def add_box(self, box: Box, now_s: int) -> None:
         """Remember a box's public keys. StoreError if the vehicle has a box already."""
         with self.write() as db:
-            if not insert_new(db, tables.boxes, [_box_values(box, now_s)], tables.boxes.c.vehicle):
+            if not insert_new(db, tables.boxes, [{**asdict(box), "added_s": now_s}], tables.boxes.c.vehicle):
                 raise StoreError(f"{box.vehicle} has a box already. Choose another name; nothing was changed.")
 
     def boxes(self) -> tuple[Box, ...]:
         """Return every box, by name."""
         with self.read() as db:
-            rows = db.execute(select(tables.boxes).order_by(tables.boxes.c.vehicle))
+            rows = db.execute(select(tables.boxes).where(tables_box.IN_A_CAR).order_by(tables.boxes.c.vehicle))
             return tuple(Box(row.vehicle, row.signing_public, row.agreement_public) for row in rows)
 
     def box(self, vehicle: str) -> Box | None:
         """Return one box, or None."""
         with self.read() as db:
-            row = db.execute(select(tables.boxes).where(tables.boxes.c.vehicle == vehicle)).one_or_none()
+            row = db.execute(select(tables.boxes).where(tables_box.IN_A_CAR, tables.boxes.c.vehicle == vehicle)).first()
         return None if row is None else Box(row.vehicle, row.signing_public, row.agreement_public)
 
     # What the boxes send
@@ -270,15 +270,7 @@ def _status_fields(status: Status) -> dict[str, Any]:
         "clock_quality": status.clock_quality.name.lower(),
         "key_set_version": status.key_set_version,
         "boot_s": status.boot_s,
-    }
-
-
-def _box_values(box: Box, now_s: int) -> dict[str, Any]:
-    return {
-        "vehicle": box.vehicle,
-        "signing_public": box.signing_public,
-        "agreement_public": box.agreement_public,
-        "added_s": now_s,
+        "health": asdict(status.health) if status.health is not None else None,
     }
 
 

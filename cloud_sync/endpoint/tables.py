@@ -29,7 +29,8 @@ from sqlalchemy import (
 SCHEMA_VERSION: Final = 6
 """2: passes, staff, revocations. 3: cards. A version that knows none would issue lists that take nothing back.
 
-4: commands and captures. 5: ``lists.signed_by``. 6: tariffs and charges, members: an older one would charge nobody.
+4: commands and captures. 5: ``lists.signed_by``. 6: tariffs and charges, members: an older one would charge nobody;
+fittings and technicians: it would serve retired boxes.
 """
 
 OLDER: Final = frozenset({"1", "2", "3", "4", "5"})
@@ -57,15 +58,6 @@ boxes = Table(
     Column("signing_public", LargeBinary(33), nullable=False),
     Column("agreement_public", LargeBinary(33), nullable=False),
     Column("added_s", BigInteger, nullable=False),
-)
-
-technicians = Table(  # who may log in at a car's console; a table of before has none
-    "technicians",
-    METADATA,
-    Column("vehicle", String(32), primary_key=True),
-    Column("name", String(32), primary_key=True),
-    Column("salt", LargeBinary(16), nullable=False),
-    Column("digest", LargeBinary(32), nullable=False),
 )
 
 events = Table(

@@ -1,81 +1,45 @@
-"""Who may log in at a car's console by PIN: ``amibox-cloud box pin``. Only its digest is kept, here and there."""
+"""Who may log in at a car's console by a PIN of their own: kept here, given to its box by its next answer."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import secrets
-from pathlib import Path
-from typing import Any, Final
+from sqlalchemy import delete, func, select
 
-from sqlalchemy import Connection, delete, insert, select
-
-from cloud_sync.documents.schema import vehicle_id
-from cloud_sync.endpoint import tables
-from cloud_sync.endpoint.authority import Paths
-from cloud_sync.endpoint.store import Store, StoreError, sqlite_url
-from cloud_sync.provisioning import SALT_BYTES, TECHNICIANS_MAX, Technician, pin_digest
-
-PIN_DIGITS: Final = 8
-"""With five tries in a quarter of an hour it takes centuries to guess one."""
+from cloud_sync.documents import Technician
+from cloud_sync.endpoint import tables_box
+from cloud_sync.endpoint.dialect import upsert
+from cloud_sync.endpoint.store import Store, StoreError
+from cloud_sync.provisioning import TECHNICIANS_MAX
 
 
-def add_parser(boxes: Any) -> None:
-    """Describe ``box pin`` among the commands of ``box``."""
-    pin = boxes.add_parser(
-        "pin",
-        help="make a technician's PIN for a car's console",
-        description="Makes a new PIN, in place of an earlier one, and prints it once. The car knows it from its next "
-        "provisioning file on: make the PIN first.",
-    )
-    pin.add_argument("vehicle", metavar="VEHICLE", help="name of the car: 1 to 32 of a-z 0-9 -")
-    pin.add_argument("name", metavar="NAME", help="the technician, as they log in: 1 to 32 of a-z 0-9 -")
-    pin.add_argument("--dir", metavar="DIR", type=Path, required=True, help="folder of the endpoint")
-    pin.add_argument("--withdraw", action="store_true", help="take it back instead; counts with the next such file")
-    pin.set_defaults(run=_run)
+def technicians_of(store: Store, vehicle: str) -> tuple[Technician, ...]:
+    """Return a car's technicians, by name."""
+    table = tables_box.technicians
+    with store.read() as db:
+        rows = db.execute(select(table).where(table.c.vehicle == vehicle).order_by(table.c.name))
+        return tuple(Technician(row.name, row.salt, row.digest) for row in rows)
 
 
-def set_pin(db: Connection, vehicle: str, name: str) -> str:
-    """Give a technician a new PIN for a car and return it. ``Refused`` for an odd name, StoreError for one too many."""
-    vehicle_id(vehicle)
-    vehicle_id(name)
-    pin = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}}"
-    salt = os.urandom(SALT_BYTES)
-    withdraw(db, vehicle, name)
-    if len(of_car(db, vehicle)) >= TECHNICIANS_MAX:
-        raise StoreError(f"{vehicle} has {TECHNICIANS_MAX} technicians already. Withdraw one; nothing was changed.")
-    db.execute(insert(tables.technicians).values(vehicle=vehicle, name=name, salt=salt, digest=pin_digest(pin, salt)))
-    return pin
+def let_in(store: Store, vehicle: str, technician: Technician) -> None:
+    """Let somebody in at a car, or give them another PIN there. StoreError: no such car, or full."""
+    if store.box(vehicle) is None:
+        raise StoreError(f"{vehicle} has no box. Nothing was changed.")
+    table = tables_box.technicians
+    values = {
+        "vehicle": vehicle,
+        "name": technician.name,
+        "salt": technician.salt,
+        "digest": technician.digest,
+    }
+    with store.write() as db:
+        upsert(db, table, values, table.c.vehicle, table.c.name)
+        count = db.scalar(select(func.count()).select_from(table).where(table.c.vehicle == vehicle)) or 0
+        if count > TECHNICIANS_MAX:
+            raise StoreError(f"{vehicle} has {TECHNICIANS_MAX} technicians, and takes no more. Nothing was changed.")
 
 
-def withdraw(db: Connection, vehicle: str, name: str) -> bool:
-    """Take a technician's PIN back; return whether there was one."""
-    table = tables.technicians
-    done = db.execute(delete(table).where(table.c.vehicle == vehicle, table.c.name == name))
-    return done.rowcount > 0
-
-
-def of_car(db: Connection, vehicle: str) -> tuple[Technician, ...]:
-    """Return a car's technicians, for its provisioning file."""
-    table = tables.technicians
-    rows = db.execute(select(table).where(table.c.vehicle == vehicle).order_by(table.c.name)).all()
-    return tuple(Technician(row.name, row.salt, row.digest) for row in rows)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    store = Store(sqlite_url(Paths(arguments.dir).database))
-    try:
-        with store.write() as db:
-            if arguments.withdraw:
-                if not withdraw(db, arguments.vehicle, arguments.name):
-                    raise StoreError(f"{arguments.name} has no PIN for {arguments.vehicle}. Nothing was changed.")
-                said = f"{arguments.name} is taken off {arguments.vehicle}; the car knows it from its next file on."
-            else:
-                pin = set_pin(db, arguments.vehicle, arguments.name)
-                said = (
-                    f"PIN of {arguments.name} for {arguments.vehicle}: {pin}\nIt is shown this once, and kept nowhere."
-                )
-    finally:
-        store.close()
-    print(said, flush=True)  # noqa: T201  (a command prints)
-    return 0
+def shut_out(store: Store, vehicle: str, name: str) -> bool:
+    """Let somebody in no more from the box's next answer on; False if nobody of this name was let in."""
+    table = tables_box.technicians
+    with store.write() as db:
+        done = db.execute(delete(table).where(table.c.vehicle == vehicle, table.c.name == name))
+    return bool(done.rowcount)

@@ -178,6 +178,7 @@ def _vehicle(name: str, told: Row[Any] | None, place: Row[Any] | None, rows_s: f
         clock_quality=said["clock_quality"],
         list_version=told.list_version,
         key_set_version=said["key_set_version"],
+        health=said.get("health"),
     )
 
 

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_sync.provisioning import PIN_DIGEST_BYTES, SALT_BYTES, Technician, pin_digest
+from cloud_sync.documents import Technician
+from cloud_sync.documents.boxes import PIN_DIGEST_BYTES, SALT_BYTES
+from cloud_sync.provisioning import pin_digest
 from onboard.console.daemon import write_durably
 
 FAILURES_MAX: Final = 5

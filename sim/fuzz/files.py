@@ -10,30 +10,23 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from cloud_sync.documents import cbor
+from cloud_sync.documents import Refused, decode_key_set
 from cloud_sync.documents.conversation import Answer
 from cloud_sync.documents.kinds import DocumentType
-from cloud_sync.provisioning import load_provisioning
+from cloud_sync.provisioning import KEYS, PROVISIONING, load_provisioning
 from onboard.config import ConfigError, check_devices, load_config
 from onboard.core.policy import Policy
 from sim.fuzz.door import Door, Harness, right
-from sim.fuzz.feed import Feed, cbor_key, changed
-from sim.fuzz.world import BOOKING, BOX, BOX_V, CAR, PHONE, ROOT, STORE_ID, honest
+from sim.fuzz.feed import Feed, changed
+from sim.fuzz.papers import changed_payload
+from sim.fuzz.world import BOOKING, BOX, BOX_V, CAR, PHONE, STORE_ID, forged, honest
 from sim.phone_wallet import Bag, BagError, Wallet
 
 RAW, CHANGED = range(2)
 """The first byte of an input: the rest is the file, or how an honest one is changed."""
 EXAMPLE: Final = Path(__file__).parents[2] / "systemd" / "amibox.toml"
 
-_PROVISIONING: Final[dict[int, Any]] = {
-    0: CAR,
-    1: BOX_V.to_bytes(),
-    2: BOX.to_bytes(),
-    3: [ROOT.public],
-    4: bytes(32),
-    6: 1,
-    7: 2,
-}
+KIND: Final = DocumentType.BOX_ANSWER
 _WALLET: Final[dict[str, Any]] = {
     "vehicle": CAR,
     "name": "AmiBox-1A2B",
@@ -78,18 +71,22 @@ def open_config(folder: Path, _ending: ExitStack) -> Harness:
 
 
 def open_provisioning(folder: Path, _ending: ExitStack) -> Harness:
-    """The file that makes a computer a car's box."""
-    path = folder / "provisioning.cbor"
-    honest_one = {**_PROVISIONING, 5: honest()[DocumentType.KEY_SET]}
+    """The commune's answer, which makes a box a car's: raw, or signed and sealed to this box."""
+    path, keys = folder / PROVISIONING, folder / KEYS
+    keys.mkdir(mode=0o700)
+    BOX_V.save(keys / "agreement.pem")
+    BOX.save(keys / "signing.pem")
+    _write(keys / "request.cbor", honest()[DocumentType.BOX_REQUEST])
 
     def run(data: bytes) -> None:
         feed = Feed(data)
         raw = feed.below(2) == RAW
-        _write(path, feed.rest() if raw else cbor.dumps(changed(honest_one, feed, keys=cbor_key)))
         try:
-            load_provisioning(path)
-        except ValueError:
+            _write(path, feed.rest() if raw else forged(KIND, changed_payload(KIND, feed)))
+            given = load_provisioning(path)
+        except (Refused, ValueError):
             return
+        right(decode_key_set(given.key_set, given.roots).version == given.key_set_floor, "a floor below its key set")
 
     return run
 
@@ -169,12 +166,14 @@ DOORS: Final = (
     Door("config", "the box's configuration", open_config, _config_seeds, worst_s=0.1, bytes_max=8192),
     Door(
         "provisioning",
-        "the file that makes a box a car's",
+        "the answer that makes a box a car's",
         open_provisioning,
         lambda: [
-            bytes((RAW,)) + cbor.dumps({**_PROVISIONING, 5: honest()[DocumentType.KEY_SET]}),
-            *(bytes((CHANGED, 1, place, how, 0, 3)) for place in range(8) for how in range(8)),
+            bytes((RAW,)) + honest()[KIND],
+            *(bytes((CHANGED, 1, place, how, 0, 3)) for place in range(12) for how in range(8)),
         ],
+        # Three keys are read and as many signatures looked at.
+        worst_s=0.05,
     ),
     Door(
         "wallet",

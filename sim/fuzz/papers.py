@@ -40,6 +40,8 @@ KINDS: Final = (
     DocumentType.EVENT_BATCH,
     DocumentType.STATUS,
     DocumentType.OFFLINE,
+    DocumentType.BOX_REQUEST,
+    DocumentType.BOX_ANSWER,
 )
 RAW, SIGNED, CHANGED = range(3)
 """The second byte of an input: the rest is the document; what it signs; or how the honest content is changed."""
@@ -55,6 +57,8 @@ _TAKE: Final[dict[DocumentType, Callable[[bytes], Any]]] = {
     DocumentType.EVENT_BATCH: lambda data: d.decode_event_batch(data, CLOUD_C, BOX.public, CAR),
     DocumentType.STATUS: lambda data: d.decode_status(data, BOX.public, CAR),
     DocumentType.OFFLINE: lambda data: d.decode_offline(data, BOX.public, CAR),
+    DocumentType.BOX_REQUEST: d.decode_box_request,
+    DocumentType.BOX_ANSWER: lambda data: d.decode_box_answer(data, BOX_V),
 }
 _GIVE: Final[dict[DocumentType, Callable[[Any], bytes]]] = {
     DocumentType.KEY_SET: lambda value: d.encode_key_set(value, ROOT),
@@ -67,6 +71,8 @@ _GIVE: Final[dict[DocumentType, Callable[[Any], bytes]]] = {
     DocumentType.EVENT_BATCH: lambda value: d.encode_event_batch(value, BOX, CLOUD_C.public),
     DocumentType.STATUS: lambda value: d.encode_status(value, BOX),
     DocumentType.OFFLINE: lambda value: d.encode_offline(value, BOX),
+    DocumentType.BOX_REQUEST: lambda value: d.encode_box_request(value, BOX),
+    DocumentType.BOX_ANSWER: lambda value: d.encode_box_answer(value, CLOUD, BOX_V.public),
 }
 
 

@@ -31,6 +31,7 @@ from cloud_sync.endpoint.store import Store, sqlite_url
 from cloud_sync.wire import Topic, build_topic, check_payload, parse_topic
 from onboard.core.events import Event
 from onboard.mail import Identity, Mail
+from sim import boxes
 from sim.fuzz.bus import Clock
 from sim.fuzz.door import Door, Harness, right
 from sim.fuzz.feed import Feed, cbor_key, changed
@@ -195,7 +196,7 @@ def make_endpoint(folder: Path) -> tuple[Undone, OurAuthority]:
     """Found a commune with one car in a folder."""
     initialise(folder, T0 - 86_400)
     store, authority = Undone(sqlite_url(folder / "cloud.sqlite3")), OurAuthority(folder)
-    authority.provision(CAR, folder / "box.cbor")
+    boxes.give(authority, CAR, folder / "box", T0)  # its card key is what counts here
     store.add_box(Box(CAR, BOX.public, BOX_V.public), T0)
     return store, authority
 

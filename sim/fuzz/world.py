@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from cloud_sync import documents as d
 from cloud_sync.documents import cbor, cose
+from cloud_sync.documents.boxes import NO_CAR
 from cloud_sync.documents.kinds import BOX_TYPES, SEALED_TYPES, DocumentType
 from onboard.core import records
 from onboard.core.clock import ClockQuality, Instant
@@ -75,6 +76,20 @@ PASS: Final = Pass(
     pickup="bazouges",
     dropoff=None,
 )
+REQUEST: Final = d.BoxRequest(BOX_V.public, BOX.public, PHONE.public)
+ANSWER: Final = d.BoxAnswer(
+    vehicle=CAR,
+    request=REQUEST.digest,
+    version=T0,
+    roots=ROOTS,
+    key_set=d.encode_key_set(KEYS, ROOT),
+    card_key=bytes(range(32)),
+    list_floor=2,
+    technicians=(d.Technician("garage-1", bytes(range(16)), bytes(range(32))),),
+    town='[car]\nmodel = "ami"\n',
+    ca=b"ca",
+    certificate=b"certificate",
+)
 STATUS: Final = d.Status(
     vehicle=CAR,
     status_seq=12,
@@ -96,6 +111,7 @@ STATUS: Final = d.Status(
     parked_at=(48.25, -1.5),
     faults=("gps: no answer",),
     time_nonce=STORE_ID,
+    health=d.Health(8123, 4, 300.5, 57.25, T0 + 86400),
 )
 RECORDS: Final[tuple[records.Recordable, ...]] = (
     records.Booted("0.1", 0),
@@ -157,6 +173,16 @@ def rows(payloads: tuple[bytes, ...], first: int = 1, before: bytes = d.GENESIS)
     return tuple(made)
 
 
+def opener(kind: DocumentType) -> d.AgreementKey:
+    """Return the key that a sealed document of this kind is for."""
+    return CLOUD_C if kind is DocumentType.EVENT_BATCH else BOX_V
+
+
+def sealed_for(kind: DocumentType) -> str:
+    """Return the car that a seal of this kind is bound to."""
+    return NO_CAR if kind is DocumentType.BOX_ANSWER else CAR
+
+
 @functools.cache
 def honest() -> dict[DocumentType, bytes]:
     """Return an honest document of every kind that is in use."""
@@ -174,6 +200,8 @@ def honest() -> dict[DocumentType, bytes]:
         DocumentType.EVENT_BATCH: d.encode_event_batch(batch, BOX, CLOUD_C.public),
         DocumentType.STATUS: d.encode_status(STATUS, BOX),
         DocumentType.OFFLINE: d.encode_offline(d.Offline(CAR, EPOCH), BOX),
+        DocumentType.BOX_REQUEST: d.encode_box_request(REQUEST, BOX),
+        DocumentType.BOX_ANSWER: d.encode_box_answer(ANSWER, CLOUD, BOX_V.public),
     }
 
 
@@ -181,8 +209,7 @@ def honest() -> dict[DocumentType, bytes]:
 def payloads() -> dict[DocumentType, bytes]:
     """Return what each of them signs."""
     return {
-        kind: cose.open_document(data, kind, CAR, BOX_V if kind is DocumentType.RESERVATION_LIST else CLOUD_C).payload
-        for kind, data in honest().items()
+        kind: cose.open_document(data, kind, sealed_for(kind), opener(kind)).payload for kind, data in honest().items()
     }
 
 
@@ -197,5 +224,4 @@ def forged(kind: DocumentType, payload: bytes) -> bytes:
     data = cose.sign1(kind, payload, signer)
     if kind not in SEALED_TYPES:
         return data
-    recipient = BOX_V if kind is DocumentType.RESERVATION_LIST else CLOUD_C
-    return cose.seal(kind, CAR, data, recipient.public, ephemeral=CLOUD_C, random=bytes)
+    return cose.seal(kind, sealed_for(kind), data, opener(kind).public, ephemeral=CLOUD_C, random=bytes)

@@ -254,7 +254,7 @@ class World:
     def _make_car(self, name: str, station: Station) -> None:
         folder = self._folder / name
         folder.mkdir()
-        given = self.town.provision(name, folder / "provisioning.cbor")
+        given = self.town.provision(name, folder)
         text = (
             box_toml.box(folder)
             + f"status_every_s = {STATUS_EVERY_S}\n"

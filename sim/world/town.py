@@ -22,9 +22,10 @@ from cloud_sync.endpoint.link import publish_list
 from cloud_sync.endpoint.messages import Box, ListRow
 from cloud_sync.endpoint.models_phone import Heard
 from cloud_sync.endpoint.store import Store, sqlite_url
-from cloud_sync.provisioning import Provisioning, load_provisioning
+from cloud_sync.provisioning import Provisioning
 from cloud_sync.wire import Topic, build_topic
 from onboard.core.grants import BookingKind, Rights
+from sim import boxes
 from sim.phone_cloud import told
 from sim.phone_wallet import Wallet
 from sim.world.rates import HOUR_S
@@ -90,10 +91,11 @@ class Town:
         """Let the files go."""
         self.store.close()
 
-    def provision(self, name: str, out: Path) -> Provisioning:
+    def provision(self, name: str, folder: Path) -> Provisioning:
         """Make a car's box known."""
-        self.store.add_box(self._authority.provision(name, out), int(self._world.wall_s()))
-        return load_provisioning(out)
+        box, given = boxes.give(self._authority, name, folder, int(self._world.wall_s()))
+        self.store.add_box(box, int(self._world.wall_s()))
+        return given
 
     def greet(self) -> None:
         """Give the broker what every car must find there."""

@@ -9,13 +9,19 @@ import pytest
 
 from sim.rig import STATE, VEHICLE
 
+BOX = "/opt/amibox/.venv/bin/amibox"
 CLOUD = "/opt/amibox/.venv/bin/amibox-cloud"
 SCRIPT = f"""\
 sed -i -e /^pin_factory/d -e "/^\\[uplink\\]/,/^# The commune.s rules/d" /etc/amibox/box.toml
 {CLOUD} init /srv/cloud
-{CLOUD} box add {VEHICLE} --dir /srv/cloud --out /srv/box.cbor
 install -d -o amibox -g amibox -m 700 {STATE}
-install -o amibox -g amibox -m 600 /srv/box.cbor {STATE}/provisioning.cbor
+AMIBOX="runuser -u amibox -- {BOX} provision"
+digits() {{ grep -oE "[0-9]{{5}}( [0-9]{{5}}){{7}}" | head -1; }}
+TOLD=$($AMIBOX request --out {STATE}/request.cbor | digits)
+{CLOUD} box add {VEHICLE} --dir /srv/cloud --request {STATE}/request.cbor --fingerprint "$TOLD" --out /srv/answer.cbor \
+  > /srv/said
+install -o amibox -g amibox -m 600 /srv/answer.cbor {STATE}/answer.cbor
+$AMIBOX accept {STATE}/answer.cbor --commune "$(digits < /srv/said)"
 systemctl start --no-block amibox
 timeout 300 sh -c "until gpioinfo gpiochip0 | grep -w lg; do sleep 1; done"
 gpiodetect

@@ -232,7 +232,7 @@ def test_a_renewed_certificate_is_taken_at_the_next_connection_without_a_restart
     with box_runs(broker.uplink("ami-1", files), time.time) as (_, life):
         wait_for(lambda: life.faults() and life.faults("certificate"))
         assert "hung up before it answered" in life.faults()[0]
-        assert "amibox-cloud broker renew ami-1" in life.faults("certificate")[0]
+        assert "amibox-cloud box renew ami-1" in life.faults("certificate")[0]
         assert not life.connected()
         broker.authority.renew("ami-1", tmp_path / "new.pem", time.time())
         (tmp_path / "new.pem").replace(files / "box.pem")
@@ -321,7 +321,7 @@ def test_make_broker_makes_what_is_missing_and_says_how_to_use_it(tmp_path: Path
     kept: dict[str, bytes] = {}
     for words, host in (((), "localhost"), (("--host", "box.example.org"), "box.example.org")):
         with make_broker(folder, port, *words) as said:
-            toml = said.partition("[uplink]\n")[2].partition("Its provisioning")[0]
+            toml = said.partition("[uplink]\n")[2].partition("Its answer")[0]
             box = tomllib.loads("\n".join(line.strip() for line in toml.splitlines()))
             assert (box["host"], box["port"]) == (host, port)
             files = {name: Path(box[f"{name}_file"]) for name in ("ca", "cert", "key")}
