@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 from onboard.control import ask
-from tests.console_rig import LOGIN, PIN, PROMPT, console, daemon, furnish
+from tests.console_rig import LIMIT_S, LOGIN, PIN, PROMPT, console, daemon, furnish
 from tests.document_rig import CAR
 
 
-def records(folder: Path) -> list[tuple[str, str, str]]:
-    rows = ask(folder / "box.sock", {"command": "rows", "last": 50})["rows"]
-    return [tuple(row["says"].values()) for row in rows if row["kind"] == "console_used"]
+def records(folder: Path, count: int) -> list[tuple[str, str, str]]:
+    """Return the console's rows, once so many are committed."""
+    found: list[tuple[str, str, str]] = []
+    until_s = time.monotonic() + LIMIT_S
+    while len(found) < count and time.monotonic() < until_s:
+        rows = ask(folder / "box.sock", {"command": "rows", "last": 50})["rows"]
+        found = [tuple(row["says"].values()) for row in rows if row["kind"] == "console_used"]
+    return found
 
 
 def test_alive_hung_and_dead_it_answers_and_says_which(tmp_path: Path) -> None:
@@ -43,7 +49,7 @@ def test_alive_hung_and_dead_it_answers_and_says_which(tmp_path: Path) -> None:
         with daemon(config):
             terminal.log_in()
             terminal.ask("status")
-            assert [each[:2] for each in records(tmp_path)] == [
+            assert [each[:2] for each in records(tmp_path, 3)] == [
                 ("login_pin", "marie"),
                 ("logout", "marie"),
                 ("login_pin", "marie"),
@@ -68,7 +74,7 @@ def test_nobody_gets_in_without_the_pin_and_each_failure_is_written_down(tmp_pat
         assert PIN[:-1] not in terminal.said
         assert PROMPT not in terminal.said
         terminal.until(LOGIN)
-        assert records(tmp_path) == [
+        assert records(tmp_path, 3) == [
             ("login_failed", "?", "1"),
             ("login_failed", "?", "2"),
             ("login_failed", "marie", "3"),
