@@ -10,7 +10,7 @@ TESTS ?= tests/hil
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench sticker wiring format clean fuzz mutate coverage
+.PHONY: help setup demo demo-offline broker test check ci format-check lint types imports test-system deb crash-states simulate clock-histories offline bench-image hil hil-other hil-long bench sticker wiring format clean fuzz mutate coverage
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ imports: setup ## who may import whom
 
 test-system: setup .venv/.desk ## the tests that need mosquitto, dbus-daemon, strace, pcscd, sshd, and pip's index
 	$(BIN)/pytest -m system
+
+deb: setup ## the box's Debian package in dist/; RELEASE=12 or 13, ARCH=arm64 or amd64
+	$(BIN)/python -m deb --release $(RELEASE) --arch $(or $(ARCH),arm64)
 
 crash-states: setup ## power cuts at every write of the store, a long run that adds up; STATES=100000 SEED=1
 	$(BIN)/python -m sim crash-states --states $(or $(STATES),100000) --seed $(or $(SEED),1)

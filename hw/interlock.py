@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import isfinite
+from math import inf, isfinite
 from typing import Final
 
 from onboard.core.commands import Action
@@ -107,7 +107,7 @@ class Interlock:
         self._settings = settings or InterlockSettings()
         self._known = _Known()
         self._pulses = {action: deque[float](maxlen=self._settings.pulses_max) for action in Action}
-        self.rest_until_s = float("-inf")
+        self.rest_until_s = -inf
         """Boot time before which every pulse is denied as ``too_soon``."""
 
     def note(self, event: Event) -> None:
@@ -148,7 +148,7 @@ class Interlock:
     def _motion(self, at_s: float) -> Denied | None:
         """Rules 2 to 6."""
         known, settings = self._known, self._settings
-        slow = False
+        slow: bool = False
         if known.speed is not None:
             fresh = known.speed.fresh(at_s)
             slow = abs(known.speed.value) <= settings.moving_mps

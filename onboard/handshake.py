@@ -155,7 +155,7 @@ class Handshake:
         if line.ticket:
             self._drop(line, NOT_UNDERSTOOD, "not_your_turn")
         line.pending += data
-        length = int.from_bytes(line.pending[:2], "big")
+        length = int.from_bytes(line.pending[:2])
         if not data or length > MESSAGE_MAX_BYTES:
             self._drop(line, NOT_UNDERSTOOD, "bad_length")
         if len(line.pending) < 2 or len(line.pending) < 2 + length:
@@ -243,7 +243,7 @@ class Handshake:
             self._drop(line, HELLO_OVER, "no_conversation")
         if len(message) < _FURTHER_HEAD + TAG_BYTES:
             self._drop(line, NOT_UNDERSTOOD, "bad_length")
-        header, counter = message[:_FURTHER_HEAD], int.from_bytes(message[1:_FURTHER_HEAD], "big")
+        header, counter = message[:_FURTHER_HEAD], int.from_bytes(message[1:_FURTHER_HEAD])
         if counter != line.counter:
             return self._turn_away(line, "old_counter")
         try:

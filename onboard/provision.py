@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import segno
 from cloud_sync.documents import BoxAnswer, Refused, decode_box_request, fingerprint, roots_fingerprint, unarmoured
 from cloud_sync.documents.kinds import MAX_DOCUMENT_BYTES
 from cloud_sync.provisioning import PROVISIONING, load_keys, make_keys, open_answer, take_answer, write_whole
-from onboard.config import BoxConfig, ConfigError, check_town
+from onboard.config import BoxConfig, ConfigError, check_town, load_config
 from onboard.config_town import TOWN
 from onboard.reset import ResetRefused, reset
 
@@ -110,6 +111,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one = kinds.add_parser("accept", parents=[where], help="take the town hall's answer")
     one.add_argument("file", type=Path, metavar="FILE", help="what amibox-cloud box add wrote; - reads standard input")
     one.add_argument("--commune", metavar="DIGITS", help="the town hall's fingerprint; without it you are asked")
+    one.add_argument(
+        "--config", type=Path, default=Path("/etc/amibox/box.toml"), help="the technician's part (default: %(default)s)"
+    )
     one.set_defaults(do=_accept)
     one = kinds.add_parser("reset", parents=[where], help="forget car, keys and everybody's data")
     one.add_argument("--lose-unsent", action="store_true", help="though the commune has not acknowledged every record")
@@ -165,6 +169,8 @@ def _accept(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         return _failed(str(error))
     hint = "It has no broker: phones carry everything.\n" if answer.certificate is None else ""
+    with contextlib.suppress(ConfigError):
+        hint += "".join(f"Look at {shadow}\n" for shadow in load_config(args.config).shadows)
     sys.stdout.write(NEXT_ACCEPT.format(vehicle=answer.vehicle, hint=hint))
     return 0
 

@@ -198,7 +198,9 @@ def _machine(folder: Path, run: Run) -> str:
         with contextlib.suppress(OSError):
             usage = shutil.disk_usage(path)
             lines.append(f"{path}: {usage.free / 1e6:.0f} MB of {usage.total / 1e6:.0f} MB free")
-    lines += _text(Path("/proc/meminfo")).splitlines()[:5]
+    for line in _text(Path("/proc/meminfo")).splitlines()[:5]:
+        name, _, kib = line.removesuffix(" kB").partition(":")
+        lines.append(f"{name}: {int(kib) // 1000 if kib.strip().isdigit() else kib} MB")
     lines.append(f"load {_text(Path('/proc/loadavg')).strip()}")
     lines += [f"{zone.parent.name}: {_text(zone).strip()} m°C" for zone in Path("/sys/class/thermal").glob("*/temp")]
     lines += [run(["uptime"]).strip(), run(["vcgencmd", "get_throttled"]).strip(), run(["mount"])]

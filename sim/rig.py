@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sim.bench.agent import ASK
-from sim.bench.install import RIG_FILE
 from sim.bench.machine import BOOT_ID, BOOT_S, CRASH, GuestError, Machine
 from sim.hand import HERE, CommandHand, Hand, Place, switch
-from sim.rig_file import GUEST, MEANS, AdapterSwitch, BoxReach, CarReach, RigFile
+from sim.rig_file import GUEST, MEANS, RIG_FILE, AdapterSwitch, BoxReach, CarReach, RigFile
 
 VEHICLE: Final = "ami-7"
 PYTHON: Final = "/opt/amibox/.venv/bin/python"
@@ -218,7 +217,7 @@ class Rig:
         self.put(RIG_FILE, self.settings.file.read_bytes())
         self.shell(
             "systemctl is-active -q rig-radio || systemd-run -q --collect --unit=rig-radio -p Restart=always"
-            f" {PYTHON} -m sim.bench.radio {RIG_FILE}"
+            f" {self.settings.car.python} -m sim.bench.radio {RIG_FILE}"
         )
         self.until("the radio", lambda: self.radio("status")["adapter"])
 

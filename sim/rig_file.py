@@ -30,6 +30,8 @@ GUEST: Final = "guest"
 NOT_THE_CARS: Final = frozenset({"pulse_s", "pin_factory"})
 """Fields of the box's ``[door]`` that say nothing about the car's ends of its wires."""
 
+RIG_FILE: Final = "/opt/bench/rig.toml"
+"""Where the wires stand on the rig's own machines, as the rig puts them there when it first meets them."""
 MEANS: Final[Mapping[str, str]] = {
     "guest": "the bench's guest: QEMU's devices, simulated pins",
     "power": "a power switch: [power] with cut and restore",

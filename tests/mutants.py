@@ -1,8 +1,9 @@
 """``make mutate``: change the deciding code in one small way after the other, and say what goes unnoticed.
 
-mutmut makes the mutants and runs the tests that reach each (``[tool.mutmut]`` in ``pyproject.toml``), on a copy in
-``mutants/``. Before, mypy is asked: what it refuses needs no test. What is dead stays dead until its function or the
-settings change; what is alive is tried again, and a run that was ended goes on where it stopped.
+mutmut makes the mutants (``[tool.mutmut]`` in ``pyproject.toml``), on a copy in ``mutants/``, and finds out which tests
+reach each; mypy is asked: what it refuses needs no test. Then ``tests.mutants_tried`` runs those tests. What is dead
+stays dead until its function or the settings change; what is alive is tried again, and a run that was ended goes on
+where it stopped.
 ``docs/reliability.md`` holds the figures, and a reason for each mutant that lives.
 """
 
@@ -17,6 +18,8 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests import mutants_tried
 
 MUTANTS = Path("mutants")
 SETTINGS = MUTANTS / "settings"
@@ -36,8 +39,8 @@ AGAIN = {"alive", "no test", "not run"}
 COLUMNS = ("killed", "by types", "timeout", "alive", "no test", "not run")
 
 MYPY = ("mypy", "--config-file=", "--strict", "--ignore-missing-imports", "--no-warn-unused-ignores", "--output=json")
-"""As ``make types`` has it, but for settings that name folders."""
-OF_THE_COPIES = ("has-type", "misc", "no-redef", "type-var", "var-annotated")
+"""As ``make types`` has it, but for settings that name folders; ``stricter`` adds its other rules."""
+OF_THE_COPIES = ("has-type", "ignore-without-code", "misc", "no-redef", "type-var", "var-annotated")
 """Rules that may speak of how mutmut writes mutants down, beside one another."""
 ROOMS = ("onboard", "hw", "cloud_sync")
 
@@ -55,11 +58,18 @@ def file_of(meta: Path) -> str:
     return str(meta.relative_to(MUTANTS).with_suffix(""))
 
 
+def stricter() -> list[str]:
+    """Return the rules that ``make types`` has besides the strict ones, by its own configuration."""
+    wanted = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["mypy"]
+    codes = [code for code in wanted["enable_error_code"] if code not in OF_THE_COPIES]
+    return ["--warn-unreachable", *(f"--enable-error-code={code}" for code in codes)]
+
+
 def wrong_types() -> dict[str, set[str]]:
     """Ask mypy about every mutant at once: the mutated functions that it refuses, by file. Runs beside the mutants."""
     rules = [f"--disable-error-code={each}" for each in OF_THE_COPIES]
     rooms = [word for room in ROOMS for word in ("-p", room)]
-    said = subprocess.run([*MYPY, *rules, *rooms], capture_output=True, text=True, check=False).stdout
+    said = subprocess.run([*MYPY, *stricter(), *rules, *rooms], capture_output=True, text=True, check=False).stdout
     errors = [json.loads(line) for line in said.splitlines() if line.strip()]
     found: dict[str, set[str]] = {}
     for file in {error["file"] for error in errors}:
@@ -72,8 +82,8 @@ def wrong_types() -> dict[str, set[str]]:
     return found
 
 
-def prepare(files: list[str]) -> None:
-    """Say what is to be run: of these files (of all, if none is named) what is not dead, nor refused by mypy.
+def prepare() -> None:
+    """Note which mutants mypy refuses, and leave the others to ``tests.mutants_tried``.
 
     mutmut calls it, in its folder, between making the mutants and running them, and takes it for a type checker.
     """
@@ -84,8 +94,8 @@ def prepare(files: list[str]) -> None:
         for name, code in codes.items():
             if name.rpartition(".")[2] in {each.rpartition(".")[2] for each in refused.get(file, ())}:
                 codes[name] = BY_TYPES
-            elif WORDS.get(code) in AGAIN:
-                codes[name] = None if not files or file in files else LEFT_OUT
+            elif code in (None, BY_TYPES):
+                codes[name] = LEFT_OUT
         meta.write_text(json.dumps(json.loads(meta.read_text()) | {"exit_code_by_key": codes}))
     sys.stdout.write('{"generalDiagnostics": []}')
 
@@ -127,14 +137,24 @@ def main(files: list[str]) -> int:
     begin_anew()
     # mutmut, mypy and python are this environment's.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    os.environ["MUTATE"] = " ".join(files)
-    code = subprocess.run(["mutmut", "run"], check=False).returncode
+    code = subprocess.run(["mutmut", "run", "--max-children=1"], check=False).returncode
+    if code == 0:
+        # In its own process: the code under test is mutmut's copy.
+        code = subprocess.run(["python", "-m", "tests.mutants", "--try", *files], cwd=MUTANTS, check=False).returncode
     tell(files)
     return code
 
 
+def try_them(files: list[str]) -> int:
+    """Run tests on what is not dead yet, of these files or of all; called in mutmut's folder."""
+    metas = [Path(f"{file}.meta") for file in files] or sorted(Path().rglob("*.py.meta"))
+    return mutants_tried.main(metas, {code for code, word in WORDS.items() if word in AGAIN})
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["--prepare"]:
-        prepare(os.environ.get("MUTATE", "").split())
+        prepare()
+    elif sys.argv[1:2] == ["--try"]:
+        sys.exit(try_them(sys.argv[2:]))
     else:
         sys.exit(main(sys.argv[1:]))

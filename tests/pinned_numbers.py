@@ -109,6 +109,18 @@ PINNED: dict[str, dict[str, object]] = {
         "_INFO": b"amibox csc1",
         "_PROOF": b"amibox pop1",
     },
+    "cloud_sync.documents.boxes": {
+        "CARD_KEY_BYTES": 32,
+        "SALT_BYTES": 16,
+        "PIN_DIGEST_BYTES": 32,
+        "TECHNICIANS_MAX": 32,
+        "TOWN_BYTES_MAX": 32768,
+        "_ROOTS_MAX": 4,
+        "_KEY_SET_BYTES_MAX": 4096,
+        "_CERTIFICATE_BYTES_MAX": 4096,
+        "NO_CAR": "",
+    },
+    "cloud_sync.documents.health": {"_MAX_S": 1e10},
     "cloud_sync.documents.cose": {
         "EDDSA": -8,
         "ES256": -7,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cloud_sync.documents.answers import ANSWERS, DOORS, ON_THE_PHONE, words
+from cloud_sync.documents.answers import ANSWERS, DOORS, ELSE, ON_THE_PHONE, Words, words
 from sim.phone import REASONS
 from tests.conftest import ROOT
 
@@ -41,3 +41,13 @@ def test_what_is_shown_says_what_to_do_and_fits_a_phone() -> None:
             assert text.endswith((".", "?")), word
             assert len(text) <= 120, word
     assert "newer_word" in words("newer_word").french
+
+
+def test_a_word_is_read_as_listed_and_a_newer_one_by_itself() -> None:
+    for table in (ANSWERS, ON_THE_PHONE):
+        for word, each in table.items():
+            assert words(word) is each
+    assert words("newer_word") == Words(
+        ELSE.french.replace("{reason}", "newer_word"), ELSE.english.replace("{reason}", "newer_word")
+    )
+    assert "newer_word" in words("newer_word").english

@@ -92,7 +92,7 @@ def test_the_examples_on_the_page_can_be_decoded_and_made_again() -> None:
 def test_the_request_and_the_answer_on_the_page_are_what_box_and_commune_say() -> None:
     a_request, an_answer = BLOCKS[2:4]
     assert decode_box_request(a_request) == world.REQUEST
-    assert fingerprint(world.REQUEST.digest) in PAGE
+    assert f"`{fingerprint(world.REQUEST.digest)}`" in PAGE
     assert decode_box_answer(an_answer, BOX_V) == world.ANSWER
     kind, ephemeral = DocumentType.BOX_ANSWER, AgreementKey.from_bytes(bytes([11]) * 32)
     inner = cose.sign1(kind, cbor.dumps(payload_of(EXAMPLES[kind])), CLOUD)

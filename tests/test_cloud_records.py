@@ -311,3 +311,90 @@ def test_kinds_are_named_by_the_words_of_mds_where_it_has_one() -> None:
     assert record_kind(core.ChargingChanged("not_charging", None)) == "charging_end"
     assert [record_kind(core.CommsChanged(lost)) for lost in (True, False)] == ["comms_lost", "comms_restored"]
     assert [record_kind(core.MaintenanceChanged(on, "")) for on in (True, False)] == ["maintenance", "maintenance_end"]
+
+
+# To the word and to the edge
+
+
+def raw(kind: type[Recordable], **said: Any) -> bytes:
+    """Encode a record's map as it is, whatever it says."""
+    code, names = TABLE[kind]
+    return cbor.dumps([code, {names.split().index(name) + 1: value for name, value in said.items()}])
+
+
+TOO_FAR = "Track.points: a point that is not on Earth"
+NO_INTEGER = f"ListAccepted.version: an integer from -{2**53} to {2**53} is wanted"
+NO_FLOAT = "SupplyChanged.voltage_v: a float from -1e+15 to 1e+15 is wanted"
+NO_POINT = "Track.points: three numbers a point are wanted"
+WORDS: dict[str, tuple[bytes, str]] = {
+    "no pair": (cbor.dumps([1]), "record: a code and a map are wanted"),
+    "three": (cbor.dumps([1, {}, 1]), "record: a code and a map are wanted"),
+    "no list": (cbor.dumps({}), "record: a code and a map are wanted"),
+    "a code beyond": (cbor.dumps([65_537, {}]), "record code: an integer from 0 to 65536 is wanted"),
+    "no map": (cbor.dumps([12, []]), "ListAccepted: a map with integer keys is wanted"),
+    "no map of a newer one": (cbor.dumps([99, []]), "record 99: a map with integer keys is wanted"),
+    "an integer beyond": (raw(core.ListAccepted, version=2**53 + 1), NO_INTEGER),
+    "an integer below": (raw(core.ListAccepted, version=-(2**53) - 1), NO_INTEGER),
+    "65 bytes": (raw(core.CardCaptured, capture=bytes(65), uid=b""), "CardCaptured.capture: 0 to 64 bytes are wanted"),
+    "no float": (raw(core.SupplyChanged, level="", voltage_v=1), NO_FLOAT),
+    "no flag": (raw(core.CommsChanged, lost=1), "CommsChanged.lost: true or false is wanted"),
+    "half a point": (raw(core.Track, rental=1, trip=1, points=[1, 2]), NO_POINT),
+    "257 points": (raw(core.Track, rental=1, trip=1, points=[0] * 771), "Track.points: an array of 0 to 768 is wanted"),
+    "before the start": (raw(core.Track, rental=1, trip=1, points=[-1, 0, 0]), TOO_FAR),
+    "too late": (raw(core.Track, rental=1, trip=1, points=[2**31, 0, 0]), TOO_FAR),
+    "too far north": (raw(core.Track, rental=1, trip=1, points=[0, 9_000_001, 0]), TOO_FAR),
+    "too far west": (raw(core.Track, rental=1, trip=1, points=[0, 0, -18_000_001]), TOO_FAR),
+    "a missing field": (cbor.dumps([1, {}]), "Booted.software: missing (key 1)"),
+    "a critical key": (cbor.dumps([12, {1: 1, -3: 1}]), "ListAccepted: -3"),
+    "too long": (bytes(4097), "4097 bytes, at most 4096"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WORDS)
+def test_what_is_said_of_a_record_that_is_none(what: str) -> None:
+    payload, said = WORDS[what]
+    with pytest.raises(Refused) as caught:
+        decode_record(payload)
+    assert caught.value.detail == said
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        core.ListAccepted(2**53),
+        core.ListAccepted(-(2**53)),
+        core.CardCaptured(bytes(64), b""),
+        core.Track(1, 1, ((0, 0, 0),) * 256),
+        core.Track(1, 1, ((0, 9_000_000, 18_000_000), (2**31 - 1, -9_000_000, -18_000_000), (5, 1, 2))),
+        core.Track(1, 1, ()),
+        core.AccessDenied("", "", 1),
+    ],
+)
+def test_what_a_record_may_just_say_comes_back_the_same(record: Recordable) -> None:
+    assert decode_record(encode_record(record)) == record
+
+
+def test_points_travel_as_differences() -> None:
+    track = core.Track(1, 2, ((10, 100, 200), (15, 90, 205)))
+    assert encode_record(track) == raw(core.Track, rental=1, trip=2, points=[10, 100, 200, 5, -10, 5])
+
+
+def test_codes_up_to_their_bound_are_kept_for_a_newer_reader() -> None:
+    for code in (99, 65_536):
+        payload = cbor.dumps([code, {1: 2}])
+        assert decode_record(payload) == UnknownRecord(code, payload)
+
+
+def test_what_no_record_may_hold_is_a_fault_of_ours_in_words() -> None:
+    with pytest.raises(ValueError, match=r"^no record: ListAccepted\.version: an integer from .+ is wanted$"):
+        encode_record(core.ListAccepted(2**60))
+    at = Instant(1.0, 2.0, ClockQuality.GNSS)
+    for previous, epoch in ((bytes(31), bytes(8)), (bytes(32), bytes(7))):
+        with pytest.raises(ValueError, match=r"^a digest has 32 bytes, a boot epoch 8$"):
+            chain_digest(previous, 1, epoch, at, b"")
+
+
+def test_a_float_that_is_no_number_becomes_absent_where_it_may() -> None:
+    for value in (float("nan"), float("inf"), None):
+        assert decode_record(encode_record(core.ChargingChanged("full", value))) == core.ChargingChanged("full", None)
+    assert decode_record(encode_record(core.ChargingChanged("full", 50))) == core.ChargingChanged("full", 50.0)

@@ -244,3 +244,10 @@ def test_a_trip_over_a_reboot_is_billed_by_two_good_wall_times() -> None:
     kit.end()
     ended = kit.last(RentalEnded)
     assert (ended.billable_basis, ended.billable_s) == ("wall", 2000)
+
+
+@pytest.mark.parametrize(("boot_s", "length_s"), [(60.0, 150.0), (10.5, 100.5), (10.0, 100.0), (5.0, 100.0)])
+def test_a_length_saved_in_this_boot_grows_from_there_and_never_shrinks(boot_s: float, length_s: float) -> None:
+    begun = Instant(0.0, 0.0, ClockQuality.UNSET)
+    span = Span(begun, b"before--", saved_s=100.0, saved_boot_s=10.0, saved_epoch=b"now-----")
+    assert length(span, replace(begun, boot_s=boot_s), b"now-----") == (length_s, "floor")

@@ -161,5 +161,5 @@ def test_a_record_that_does_not_fit_the_table_stops_the_box() -> None:
     kit = Kit().ready()
     kit.begin()
     forged = replace(kit.state, kept=replace(kit.state.kept, rental=None))
-    with pytest.raises(machine.RuleBrokenError):
+    with pytest.raises(machine.RuleBrokenError, match=r"^records lead to (\w+), the state says (?!\1)\w+$"):
         machine._check(kit.state, forged, ())

@@ -164,7 +164,9 @@ def test_mistakes_of_the_town_hall_are_named_before_anything_is_written(
     assert {path.name for path in box.iterdir()} == {"keys"}
 
 
-def test_a_table_in_both_files_counts_as_the_technician_has_it_and_he_is_told(box: Path, tmp_path: Path) -> None:
+def test_a_table_in_both_files_counts_as_the_technician_has_it_and_he_is_told(
+    box: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit(box, tmp_path)
     file = tmp_path / "box.toml"
     file.write_text(
@@ -175,6 +177,10 @@ def test_a_table_in_both_files_counts_as_the_technician_has_it_and_he_is_told(bo
     assert [each.id for each in config.policy.stations] == ["own"]
     (told,) = config.shadows
     assert str(told).startswith(f"{file}:3: station: this counts")
+    answer = answered(box, tmp_path)
+    capsys.readouterr()
+    assert amibox("accept", answer, "--directory", box, "--config", file) == 0
+    assert f"Look at {told}" in capsys.readouterr().out
     (box / "town.toml").write_text(TOWN + STATION.replace("48.3", '"north"'))
     assert load_config(file).policy.stations[0].id == "own", "what does not count is not judged"
     (box / "town.toml").write_text(TOWN.replace("broker.example.org", ""))

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from cloud_sync.documents import boxes, cbor, schema
+from cloud_sync.documents import boxes, cbor, cose, down, schema
 from cloud_sync.documents.conversation import Channel
 from cloud_sync.documents.kinds import DocumentType
-from cloud_sync.endpoint import grants
+from cloud_sync.endpoint import grants, key_rotation
 from hw import can_bus, desfire, nmea, pn532
 from hw.can_signals import SignalDecoder
 from hw.pcsc import Pcsc
@@ -119,6 +119,13 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "provisioning": (boxes, "_read_root", lambda value, _where: value[:32]),
     "wallet": (phone_wallet, "_point", lambda text: text.encode()),
     "bag": (phone_wallet, "_write_private", lambda path, values: path.write_text(json.dumps({**values, "up": []}))),
+    "keys": (
+        key_rotation,
+        "decode_key_set",
+        lambda document, _roots: down.read_key_set(
+            cbor.loads(cose.open_document(document, DocumentType.KEY_SET).payload)
+        ),
+    ),
     "http": (grants, "booking_id", bytes.fromhex),
 }
 """A mistake in each door's parser: a check left out, or what was taken kept otherwise."""

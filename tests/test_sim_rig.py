@@ -189,6 +189,10 @@ def test_what_a_rig_has_not_is_an_error_that_says_what_to_add(tmp_path: Path) ->
             do()
 
 
+TELLS = {"provision request": " ".join(["11111"] * 8), "box add": " ".join(["22222"] * 8)}
+"""Fingerprints: the box's, and the commune's."""
+
+
 class Recorder:
     """A hand that only takes down what it is given, and finds all well."""
 
@@ -199,7 +203,10 @@ class Recorder:
         assert timeout_s > 0
         self.given.append((" ".join(map(str, argv)), stdin))
         answers = {HTTP: 'HTTP/1.1 200 OK\r\n\r\n{"broker_connected": true}', "/run/rig/car": '{"locked": true}'}
-        return Said(0, answers.get(str(argv[1]), "") if argv[0] == ASK else "")
+        if argv[0] == ASK:
+            return Said(0, answers.get(str(argv[1]), ""))
+        told = next((TELLS[each] for each in TELLS if each in self.given[-1][0] + stdin.decode("latin-1")), "")
+        return Said(0, told)
 
     def put(self, name: str) -> bytes:
         """What was written to a file of this name, last."""
@@ -217,6 +224,9 @@ def test_with_wires_each_machine_gets_what_is_its_own() -> None:
     assert beside.put("/opt/bench/rig.toml") == WIRED.read_bytes()
     assert box.given == []
     Commune(rig).found()
+    said = [command + stdin.decode("latin-1") for command, stdin in (*box.given, *beside.given)]
+    assert any("box add" in each and "--fingerprint '11111 " in each for each in said)
+    assert any("provision accept" in each and "--commune '22222 " in each for each in said)
     assert b"listener 8883 \n" in beside.put("/etc/mosquitto/conf.d/bench.conf")
     assert {name for name in ("broker", "cloud", "box") if any(f"{name}.key" in each for each, _ in box.given)} == {
         "box"

@@ -48,17 +48,17 @@ def diversify(master: bytes, data: bytes) -> bytes:
     text = b"\x01" + data
     mask = first if len(text) == 2 * _BLOCK else _doubled(first)
     padded = text if len(text) == 2 * _BLOCK else (text + b"\x80").ljust(2 * _BLOCK, b"\x00")
-    last = bytes(a ^ b for a, b in zip(padded[_BLOCK:], mask, strict=True))
+    last = (int.from_bytes(padded[_BLOCK:]) ^ int.from_bytes(mask)).to_bytes(_BLOCK)
     context = Cipher(AES(master), CBC(bytes(_BLOCK))).encryptor()
-    return (context.update(padded[:_BLOCK] + last) + context.finalize())[-_BLOCK:]
+    return (context.update(padded[:_BLOCK] + last) + context.finalize())[_BLOCK:]
 
 
 def _doubled(block: bytes) -> bytes:
     """Return a subkey (RFC 4493 section 2.3): shifted by one bit, and what falls out at the top comes in below."""
-    number = int.from_bytes(block, "big") << 1
+    number = int.from_bytes(block) << 1
     if number >> 128:
-        number = (number & (1 << 128) - 1) ^ 0x87
-    return number.to_bytes(_BLOCK, "big")
+        number ^= (1 << 128) ^ 0x87
+    return number.to_bytes(_BLOCK)
 
 
 def _encrypted(key: bytes, block: bytes) -> bytes:

@@ -47,8 +47,10 @@ def scan(data: bytes, max_items: int = MAX_ITEMS) -> None:
             if len(pending) > MAX_DEPTH:
                 raise Refused(Reason.TOO_LARGE, f"nested deeper than {MAX_DEPTH}")
             pending.append(value * _CONTAINERS[major])
-    if offset != len(data):
-        raise Refused(Reason.NOT_CBOR, "truncated" if offset > len(data) else f"{len(data) - offset} bytes too many")
+    if offset > len(data):
+        raise Refused(Reason.NOT_CBOR, "truncated")
+    if offset < len(data):
+        raise Refused(Reason.NOT_CBOR, f"{len(data) - offset} bytes too many")
 
 
 def _head(data: bytes, offset: int) -> tuple[int, int, int]:
@@ -63,7 +65,7 @@ def _head(data: bytes, offset: int) -> tuple[int, int, int]:
         width = 1 << (value - 24)
         if value > 27:
             raise Refused(Reason.NOT_CBOR, "a length that is not given")
-        value = int.from_bytes(data[offset : offset + width], "big")
+        value = int.from_bytes(data[offset : offset + width])
         offset += width
     return major, value, offset
 
@@ -74,7 +76,7 @@ def loads(data: bytes, max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
         raise Refused(Reason.TOO_LARGE, f"{len(data)} bytes, at most {max_bytes}")
     scan(data)
     try:
-        value = cbor2.loads(data, max_depth=MAX_DEPTH + 1, allow_indefinite=False, allow_duplicate_keys=False)
+        value = cbor2.loads(data, allow_duplicate_keys=False)
     except (cbor2.CBORDecodeError, TypeError, ValueError) as error:  # e.g. text that is no UTF-8, a map as a key
         raise Refused(Reason.NOT_CBOR, str(error)) from None
     if dumps(value) != data:

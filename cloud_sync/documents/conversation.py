@@ -73,7 +73,7 @@ class Hello:
         """Return the 64 bytes."""
         flags = 1 if self.clock_proven else 0
         head = bytes([VERSION, SUITE]) + self.nonce + self.boot_epoch
-        return head + self.clock_s.to_bytes(4, "big") + bytes([flags]) + self.ephemeral
+        return head + self.clock_s.to_bytes(4) + bytes([flags]) + self.ephemeral
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -85,7 +85,7 @@ class Hello:
         return cls(
             nonce=data[2:18],
             boot_epoch=data[18:26],
-            clock_s=int.from_bytes(data[26:30], "big"),
+            clock_s=int.from_bytes(data[26:30]),
             clock_proven=bool(data[30] & 1),
             ephemeral=schema.point(data[31:], "hello.ephemeral"),
         )
@@ -107,13 +107,13 @@ class Channel:
 
     def seal(self, header: bytes, plaintext: bytes) -> bytes:
         """Return the header and the sealed text; counts on."""
-        nonce, self._sealed = self._sealed.to_bytes(12, "big"), self._sealed + 1
+        nonce, self._sealed = self._sealed.to_bytes(12), self._sealed + 1
         return header + self._seal.encrypt(nonce, plaintext, self._hello + header)
 
     def open(self, header: bytes, sealed: bytes) -> bytes:
         """Return the text, or raise ``Refused(BAD_SEAL)``; counts on only if it opens."""
         try:
-            text = self._open.decrypt(self.opened.to_bytes(12, "big"), sealed, self._hello + header)
+            text = self._open.decrypt(self.opened.to_bytes(12), sealed, self._hello + header)
         except InvalidTag:
             raise Refused(Reason.BAD_SEAL, "damaged, or not for this conversation") from None
         self.opened += 1
@@ -311,4 +311,4 @@ def framed(message: bytes) -> bytes:
     """Return a message with its length before it: it may be written in as many pieces as the phone likes."""
     if not 0 < len(message) <= MESSAGE_MAX_BYTES:
         raise ValueError(f"a message of {len(message)} bytes, 1 to {MESSAGE_MAX_BYTES} are possible")
-    return len(message).to_bytes(2, "big") + message
+    return len(message).to_bytes(2) + message

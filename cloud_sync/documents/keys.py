@@ -186,7 +186,7 @@ class _P256(PrivateKey):
     @classmethod
     def from_bytes(cls, secret: bytes) -> Self:
         """Take the 32-byte private number, big-endian."""
-        number = int.from_bytes(secret, "big")
+        number = int.from_bytes(secret)
         if len(secret) != 32 or not 0 < number < _ORDER:
             raise ValueError("no P-256 private key")
         return cls(ec.derive_private_key(number, _CURVE))
@@ -201,7 +201,7 @@ class _P256(PrivateKey):
 
     def to_bytes(self) -> bytes:
         """Return the secret."""
-        return self._key.private_numbers().private_value.to_bytes(32, "big")
+        return self._key.private_numbers().private_value.to_bytes(32)
 
     def to_pem(self) -> bytes:
         """Return the secret as PEM."""
@@ -216,7 +216,7 @@ class BoxSigner(_P256):
     def sign(self, data: bytes) -> bytes:
         """Return the 64-byte signature ``r ‖ s``."""
         r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(SHA256())))
-        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        return r.to_bytes(32) + s.to_bytes(32)
 
 
 class AgreementKey(_P256):
@@ -243,7 +243,7 @@ def verify_es256(public: bytes, signature: bytes, data: bytes) -> bool:
     """Tell whether ``r ‖ s`` holds for a compressed P-256 key; False too for a public key that is none."""
     if len(signature) != 64:
         return False
-    encoded = encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
+    encoded = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, public)
         key.verify(encoded, data, ec.ECDSA(SHA256()))

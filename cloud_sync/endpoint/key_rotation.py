@@ -147,7 +147,7 @@ def _say(text: str) -> None:
 def _propose(arguments: argparse.Namespace) -> int:
     made = propose(arguments.dir, int(arguments.now()), stolen=arguments.stolen)
     paths = Paths(arguments.dir)
-    _say(f"{paths.proposal}, for a root to sign:\n{_shown(made)}")
+    _say(f"{paths.proposal}, for a root to sign:\n{show(made)}")
     _say(
         f"Next, where the root is: amibox-cloud keys sign {paths.proposal.name} --root root-1.pem --out key_set.signed"
     )
@@ -157,7 +157,7 @@ def _propose(arguments: argparse.Namespace) -> int:
 def _sign(arguments: argparse.Namespace) -> int:
     key_set, document = sign(arguments.proposal.read_bytes(), Signer.load(arguments.root))
     write(arguments.out, document, _OPEN)
-    _say(f"Signed:\n{_shown(key_set)}")
+    _say(f"Signed:\n{show(key_set)}")
     _say(f"Next, at the endpoint: amibox-cloud keys adopt DIR {arguments.out.name}")
     return 0
 
@@ -177,7 +177,8 @@ def _adopt(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _shown(key_set: KeySet) -> str:
+def show(key_set: KeySet) -> str:
+    """Return what a key set holds, in lines to be compared by whoever signs it."""
     lines = [f"  key set {key_set.version}", f"  {key_id(key_set.sealing_public).hex()} opens trips"]
     seen: set[frozenset[DocumentType]] = set()
     for key in key_set.keys:

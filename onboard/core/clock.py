@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from math import inf
 from typing import Final
 
 DRIFT: Final = 1e-4
@@ -83,9 +84,9 @@ def believe(floor_s: float, anchor: Anchor | None, now: Instant) -> Belief:
         latest_s = max(floor_s, anchor.latest_s + elapsed_s + drift_s)
         return Belief(earliest_s, best_s, latest_s, anchor.quality)
     if now.quality >= ClockQuality.RTC and floor_s <= now.wall_s <= floor_s + HORIZON_S:
-        return Belief(floor_s, now.wall_s, float("inf"), ClockQuality.RTC)
+        return Belief(floor_s, now.wall_s, inf, ClockQuality.RTC)
     known = ClockQuality.RESTORED if floor_s > 0 else ClockQuality.UNSET
-    return Belief(floor_s, floor_s, float("inf"), known)
+    return Belief(floor_s, floor_s, inf, known)
 
 
 def learn(

@@ -265,7 +265,7 @@ def _serve_deadlines(d: Draft) -> None:
 def _check(before: State, after: State, commands: tuple[Command, ...]) -> None:
     """Hold the step against the table."""
     now_in = phase(before)
-    for command in commands[:1]:
+    for command in commands:
         for record in command.records if isinstance(command, Record) else ():
             if isinstance(record, _MOVING_RECORDS):
                 allowed = TRANSITIONS[now_in]

@@ -17,7 +17,7 @@ from typing import Final
 
 from onboard.core import trip as trips
 from onboard.core.access import Grant, belief
-from onboard.core.clock import ClockQuality, Span, length, save, stamp
+from onboard.core.clock import ClockQuality, Span, length, save
 from onboard.core.draft import Draft
 from onboard.core.events import Charging, Signal
 from onboard.core.records import (
@@ -192,8 +192,7 @@ def surely_s(state: State) -> float:
     sure_s = time.best_s if state.policy.unproven_start and state.anchor is None else time.earliest_s
     if rental is None or rental.span.started.quality < ClockQuality.GNSS or time.quality >= ClockQuality.GNSS:
         return sure_s
-    at = stamp(state.kept.floor_s, state.anchor, state.at)
-    return max(sure_s, rental.span.started.wall_s + length(rental.span, at, state.boot_epoch)[0])
+    return max(sure_s, rental.span.started.wall_s + length(rental.span, state.at, state.boot_epoch)[0])
 
 
 def end_rental(d: Draft, reason: RentalEndReason) -> None:

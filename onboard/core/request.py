@@ -322,8 +322,6 @@ def _note_credential(d: Draft, who: Credential) -> None:
             d.keep(grants=replace(grants, command_epoch=epoch, command_counter=counter))
         case PhoneCredential(grant=Pass() as brought) if brought.vehicle == d.kept.vehicle:
             _keep_pass(d, grants, brought)
-        case _:
-            pass
 
 
 def _keep_pass(d: Draft, grants: Grants, brought: Pass) -> None:

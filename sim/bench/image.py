@@ -1,7 +1,7 @@
 """Builds the guest's disk in three layers, each kept until what it is made of changes.
 
-``base``: Debian's packages and the simulated pins (a minute or two). ``venv``: the project's dependencies in
-``/opt/amibox/.venv``. ``disk``: the project and its files where ``systemd/README.md`` puts them, as one ext4 image.
+``base``: Debian's packages and the simulated pins (a minute or two). ``venv``: what is not the box (the played car, the
+commune) in ``/opt/bench/.venv``. ``disk``: the box's package, installed, as one ext4 image.
 A layer's folder is named by a hash of its inputs, and appears only when it is whole.
 """
 
@@ -13,13 +13,13 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
-import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from sim.bench import install, steps
+from deb.build import EXTRAS
+from deb.venv import BuildError, Target, requirements, target
+from sim.bench import steps
 from sim.bench.release import Release
 from sim.bench.steps import BenchError, run, step
 
@@ -53,8 +53,9 @@ class Image:
         """Build what is not there yet. BenchError that says what to do where that can't be."""
         self.folder.mkdir(parents=True, exist_ok=True)
         base_key = _digest([repr(self.release), *_texts(Path(__file__).parent, "release.py", "debian.py")])
-        steps_of = _texts(Path(__file__).parent, "image.py", "install.py")
-        venv_key = _digest([base_key, (ROOT / "constraints.txt").read_text(), *_dependencies(), *steps_of])
+        steps_of = [*_texts(Path(__file__).parent, "image.py", "install.py"), *_texts(ROOT / "deb", "venv.py")]
+        wanted = requirements(*EXTRAS, "cloud", "bench")
+        venv_key = _digest([base_key, (ROOT / "constraints.txt").read_text(), *wanted, *steps_of])
         key = _digest([venv_key, *_project()])
         done = self.folder / f"disk-{key}"
         if done.is_dir():
@@ -91,6 +92,9 @@ class Image:
                 f"  sudo update-binfmts --enable qemu-{wanted.machine}"
             )
 
+    def _target(self) -> Target:
+        return target(str(self.release.number), self.release.architecture.debian)
+
     def _layer(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         done = self.folder / f"{kind}-{key}"
         if done.is_dir():
@@ -100,8 +104,10 @@ class Image:
         unfinished.mkdir()
         try:
             make(unfinished)
-        except BaseException:
+        except BaseException as error:
             _remove(unfinished)
+            if isinstance(error, BuildError):
+                raise BenchError(str(error)) from error
             raise
         unfinished.rename(done)
         layers = sorted(self.folder.glob(f"{kind}-*"), key=lambda each: each.stat().st_ctime, reverse=True)
@@ -115,52 +121,21 @@ class Image:
         debian.make(self.release, tree, self.log)
 
     def _make_venv(self, base: Path, tree: Path) -> None:
-        wheels = self.folder / "wheels"
-        with step("wheels fetched"):
-            self._fetch(wheels)
-        with step("dependencies installed offline"):
-            _copy(base, tree, self.log)
-            install.dependencies(tree, wheels, ROOT, self.log)
+        from sim.bench import install  # noqa: PLC0415 -- only a build needs it
 
-    def _fetch(self, wheels: Path) -> None:
-        """Fetch on this machine: the tree's pip may not know this machine's proxy and certificates."""
-        _remove(wheels)
-        wheels.mkdir()
-        version = self.release.python
-        pip: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        pip += ["--dest", wheels]
-        pinned: list[str | Path] = ["-c", ROOT / "constraints.txt"]
-        libraries = [f"manylinux_2_{minor}" for minor in (*range(34, 16, -1), 12, 5)]
-        libraries += ["manylinux2014", "manylinux2010", "manylinux1"]
-        tags = ["any", *(f"{each}_{self.release.architecture.machine}" for each in libraries)]
-        target = ["--only-binary=:all:", "--python-version", version, "--implementation", "cp"]
-        for tag in tags:
-            target += ["--platform", tag]
-        wanted = _dependencies()
-        built = [each for each in wanted if version == "3.13" and each.startswith("lgpio")]
-        run([*pip, *pinned, *target, *(each for each in wanted if each not in built), *install.BUILD_TOOLS], self.log)
-        for each in built:
-            # lgpio has no wheel for this Python: its source, built in the tree as on a Pi.
-            run([*pip, "--no-deps", "--no-binary=:all:", "--no-build-isolation", each], self.log)
+        _copy(base, tree, self.log)
+        with step("libraries fetched"):
+            install.venv(tree, self._target())
 
     def _make_disk(self, venv: Path, folder: Path) -> None:
+        from sim.bench import install  # noqa: PLC0415 -- only a build needs it
+
         tree = folder / "tree"
         tree.mkdir()
-        with step("project installed as systemd/README.md says"):
-            wheel = folder / "wheel"
-            pip: list[str | Path] = [
-                sys.executable,
-                "-m",
-                "pip",
-                "wheel",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--no-deps",
-            ]
-            run([*pip, "--wheel-dir", wheel, ROOT], self.log)
+        with step("the box's package made and installed"):
             _copy(venv, tree, self.log)
-            install.project(tree, next(wheel.glob("*.whl")), ROOT, self.log)
-            shutil.rmtree(wheel)
+            install.project(tree, folder / "packages", self._target(), ROOT, self.log)
+            _remove(folder / "packages")
         with step("disk made"):
             shutil.copy(next(tree.glob("boot/vmlinuz-*")), folder / "vmlinuz")
             shutil.copy(next(tree.glob("boot/initrd.img-*")), folder / "initrd.img")
@@ -175,17 +150,10 @@ class Image:
             run([mke2fs, "-q", "-t", "ext4", "-L", "world", folder / "world.img", WORLD_SIZE], self.log)
 
 
-def _dependencies() -> list[str]:
-    """Return what the box (with its pins) and, for the rig, the cloud and the radio need."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["pi"], *extras["cloud"], *extras["bench"]]
-
-
 def _project() -> Iterable[str]:
-    """Return every file that is installed, with its name."""
-    files = [ROOT / "pyproject.toml", ROOT / "README.md", *sorted((ROOT / "systemd").iterdir())]
-    for package in ("onboard", "hw", "cloud_sync", "sim"):
+    """Return every file that the package is made of, with its name; guests are made without documentation."""
+    files = [ROOT / "pyproject.toml", *(each for each in sorted((ROOT / "systemd").iterdir()) if each.suffix != ".md")]
+    for package in ("deb", "onboard", "hw", "cloud_sync", "sim"):
         files += sorted(each for each in (ROOT / package).rglob("*") if each.is_file())
     for file in files:
         if "__pycache__" not in file.parts:

@@ -1,7 +1,8 @@
-"""Installs the project in the guest's tree by the steps of ``systemd/README.md``, and beside it what the bench needs.
+"""Installs the box's Debian package in the guest's tree, and beside it what the bench needs.
 
-The box is untouched: same folder, same units, same user. The bench adds an agent for its commands, and in the files
-that a technician adapts to his car (device names, configuration) it writes the guest's devices.
+The box is untouched: it is what ``apt install ./amibox_*.deb`` makes of a Pi. The bench adds an agent for its commands,
+an environment for the played car and the commune, and in the files that a technician adapts to his car (device names,
+configuration) it writes the guest's devices.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from deb.build import EXTRAS, build, version
+from deb.venv import Target, fetch, make, requirements
 from sim.bench import agent
 from sim.bench.steps import BenchError, run
+from sim.rig_file import RIG_FILE
 
-BUILD_TOOLS: Final = ("pip", "setuptools", "hatchling")
-PYTHON: Final = "/opt/amibox/.venv/bin/python"
-WHEELS: Final = "opt/wheels"
-RIG_FILE: Final = "/opt/bench/rig.toml"
-"""The wires, as the rig puts them there when it first meets the guest."""
+VENV: Final = "opt/bench/.venv"
+PYTHON: Final = "/opt/bench/.venv/bin/python"
+PACKAGES: Final = "/opt/bench/packages"
+NEWER: Final = "99.0+bench"
+"""The version of a package that is newer than any."""
+APT: Final = "apt-get -q -o APT::Sandbox::User=root"
 
 PINS: Final = "sim.bench.pins:BoardFactory"
 CONFIG_CHANGES: Final = {
@@ -76,45 +81,38 @@ WantedBy=multi-user.target
 """
 
 
-def dependencies(tree: Path, wheels: Path, root: Path, log: Path) -> None:
-    """Step 1 of the README without the project itself: every dependency, from wheels, offline."""
-    inside = tree / WHEELS
-    shutil.copytree(wheels, inside)
-    shutil.copy(root / "constraints.txt", inside)
-    try:
-        _in(tree, log, "mkdir -p /opt/amibox && python3 -m venv /opt/amibox/.venv")
-        pip = f"{PYTHON} -m pip install --quiet --disable-pip-version-check --no-index -f /{WHEELS}"
-        pip += f" -c /{WHEELS}/constraints.txt"
-        sources = [each.name for each in inside.glob("*.tar.gz")]
-        if sources:
-            # PYPI=1: lgpio's build then brings its own C library, as its wheels do.
-            build = f"PYPI=1 {pip} --no-build-isolation {' '.join(sources)}"
-            _in(tree, log, f"{pip} setuptools && cd /{WHEELS} && {build}")
-        names = " ".join(sorted(each.name for each in inside.glob("*.whl") if not each.name.startswith("pip-")))
-        _in(tree, log, f"cd /{WHEELS} && {pip} --no-deps {names}")
-    finally:
-        shutil.rmtree(inside)
+def venv(tree: Path, machine: Target) -> None:
+    """Make the environment of what is not the box: its own wheels, and behind them the box's environment."""
+    box = {_distribution(each) for each in fetch(machine, requirements(*EXTRAS))}
+    wheels = fetch(machine, requirements(*EXTRAS, "cloud", "bench"))
+    others = [each for each in wheels if _distribution(each) not in box]
+    site = make(machine, tree, VENV, others, ["amibox", "amibox-cloud"])
+    box_site = f"/opt/amibox/.venv/lib/python{machine.python}/site-packages"
+    (site / "amibox.pth").write_text(f"{box_site}\n")
 
 
-def project(tree: Path, wheel: Path, root: Path, log: Path) -> None:
-    """Steps 1 to 6 of the README, but for starting it; then the bench's own files."""
-    shutil.copy(wheel, tree / "opt")
-    pip = f"{PYTHON} -m pip install --quiet --disable-pip-version-check --no-index --no-deps"
-    _in(tree, log, f"{pip} /opt/{wheel.name} && rm /opt/{wheel.name}")
-    shutil.copy(root / "README.md", tree / "opt/amibox")
-    units = root / "systemd"
-    _put(tree, "usr/lib/sysusers.d/amibox.conf", (units / "amibox.sysusers").read_text())
-    _in(tree, log, "systemd-sysusers && install -d -o root -g amibox -m 750 /etc/amibox")
-    _put(tree, "etc/amibox/box.toml", configuration((units / "amibox.toml").read_text()))
-    _in(tree, log, "chown root:amibox /etc/amibox/box.toml && chmod 640 /etc/amibox/box.toml")
-    _put(tree, "etc/udev/rules.d/80-amibox.rules", (units / "80-amibox.rules").read_text() + DEVICES)
-    _put(tree, "etc/systemd/network/80-can0.network", (units / "80-can0.network").read_text())
-    _put(tree, "etc/systemd/system/amibox.service", (units / "amibox.service").read_text())
-    _put(tree, "etc/modules-load.d/amibox.conf", (units / "amibox.modules").read_text())
-    _put(tree, "etc/systemd/system.conf.d/amibox.conf", (units / "watchdog.conf").read_text())
-    _put(tree, "etc/systemd/system/bluetooth.service.d/amibox.conf", (units / "bluetooth.conf").read_text())
-    _put(tree, "etc/bluetooth/main.conf", (units / "bluetooth-main.conf").read_text())
-    _in(tree, log, "systemctl enable systemd-networkd bluetooth amibox")
+def _distribution(wheel: Path) -> str:
+    return wheel.name.partition("-")[0].lower()
+
+
+def project(tree: Path, packages: Path, machine: Target, root: Path, log: Path) -> None:
+    """Install the box's package as a technician does, but for starting it; then the bench's own files.
+
+    A newer version of it waits in ``PACKAGES`` as well, for the tests.
+    """
+    inside = tree / PACKAGES.lstrip("/")
+    inside.mkdir(parents=True)
+    shipped, newer = build(machine, packages, version(machine), NEWER)
+    shutil.copy(shipped, inside / "amibox.deb")
+    shutil.copy(newer, inside / "newer.deb")
+    _in(tree, log, f"{APT} install --yes {PACKAGES}/amibox.deb")
+    example = (root / "systemd/amibox.toml").read_text()
+    box_toml = tree / "etc/amibox/box.toml"
+    if box_toml.read_text() != example:
+        raise BenchError("the package's configuration is not systemd/amibox.toml")
+    box_toml.write_text(configuration(example))
+    with (tree / "etc/udev/rules.d/80-amibox-devices.rules").open("a") as devices:
+        devices.write(DEVICES)
     _bench(tree, log)
 
 

@@ -12,12 +12,12 @@ KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES: Final = (
     # The machine. With its kernel comes the generic one: the cloud kernel has no Bluetooth.
     "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "lz4", "iproute2", "procps",
-    # What systemd/README.md asks for, on Python 3.13 as well.
-    "python3", "python3-venv", "python3-dev", "swig", "gcc", "libc6-dev",
+    # What the box's package depends on: there is no network to fetch it from when it is installed.
+    "python3", "bluez", "polkitd", "passwd",
     # The simulated pins are built from the kernel's own source; Debian 13 packs modules.
-    "make", "xz-utils",
+    "make", "gcc", "libc6-dev", "xz-utils",
     # What tests talk to.
-    "mosquitto", "bluez", "can-utils", "gpiod",
+    "mosquitto", "can-utils", "gpiod",
 )  # fmt: skip
 
 INITRD_MODULES: Final = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "i6300esb")

@@ -10,7 +10,7 @@ import pytest
 from sim.rig import STATE, VEHICLE
 
 BOX = "/opt/amibox/.venv/bin/amibox"
-CLOUD = "/opt/amibox/.venv/bin/amibox-cloud"
+CLOUD = "/opt/bench/.venv/bin/amibox-cloud"
 SCRIPT = f"""\
 sed -i -e /^pin_factory/d -e "/^\\[uplink\\]/,/^# The commune.s rules/d" /etc/amibox/box.toml
 {CLOUD} init /srv/cloud

@@ -7,19 +7,15 @@ import tomllib
 
 import pytest
 
+from deb.places import places
 from onboard.config import parse_config
 from sim.rig import Rig
 from tests.conftest import ROOT
 
 SHIPPED = {
-    "amibox.service": "/etc/systemd/system/amibox.service",
-    "80-can0.network": "/etc/systemd/network/80-can0.network",
-    "amibox.modules": "/etc/modules-load.d/amibox.conf",
-    "watchdog.conf": "/etc/systemd/system.conf.d/amibox.conf",
-    "amibox.sysusers": "/usr/lib/sysusers.d/amibox.conf",
-    "bluetooth.conf": "/etc/systemd/system/bluetooth.service.d/amibox.conf",
-    "bluetooth-main.conf": "/etc/bluetooth/main.conf",
+    put.source.name: f"/{put.name}" for put in places(ROOT / "systemd") if not put.name.startswith("usr/share/doc/")
 }
+"""Guests are made without documentation."""
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sim.commune import Commune
-from sim.rig import PYTHON, VEHICLE, Rig
+from sim.rig import VEHICLE, Rig
 from tests.conftest import ROOT
 from tests.hil.driver import RUNNING, acknowledged, book, drive, sent, tap, tap_in_vain, tell
 
@@ -88,7 +88,9 @@ def test_how_fast_a_phone_opens_the_door_on_this_machine(box: Rig) -> None:
     folder = "/var/tmp/speed"
     for name in ("__init__", "document_rig", "phone_rig", "speed_phone"):
         box.put(f"{folder}/tests/{name}.py", (ROOT / "tests" / f"{name}.py").read_bytes())
-    done = box.run("sh", "-c", f"cd {folder} && ROUNDS=10 {PYTHON} -m tests.speed_phone 2>&1", timeout_s=300)
+    done = box.run(
+        "sh", "-c", f"cd {folder} && ROUNDS=10 {box.settings.car.python} -m tests.speed_phone 2>&1", timeout_s=300
+    )
     box.shell(f"rm -r {folder}")
     assert "ratio" in done.text, done.text
     for line in done.text.splitlines():

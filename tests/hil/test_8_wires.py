@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sim.bench.install import PYTHON
 from sim.commune import Commune
-from sim.rig import BOX_CONFIG, Rig
+from sim.rig import BOX_CONFIG, PYTHON, Rig
 from tests.hil.driver import RUNNING, Ledger, drive, ready_s, serves, tell
 
 FINGER_S = 1.0

@@ -248,7 +248,7 @@ def test_amibox_phone_opens_the_car_over_bleak(air: Rig, bert: Handset, tmp_path
         def tap(op: str) -> bool:
             air.until("the second adapter", lambda: air.shell("ls /sys/class/bluetooth").count("hci") == 2)
             second = max(air.shell("ls /sys/class/bluetooth").split())
-            command = f"/opt/amibox/.venv/bin/amibox phone {op} --pass /run/rig/bert.json --adapter {second} --json"
+            command = f"/opt/bench/.venv/bin/amibox phone {op} --pass /run/rig/bert.json --adapter {second} --json"
             done = air.run("sh", "-c", f"{command} 2>&1", timeout_s=120)
             line = done.text.strip().splitlines()[-1] if done.text.strip() else ""
             if not line.startswith("{"):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deb.places import places
+
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
@@ -34,12 +36,13 @@ def verify(systemd_analyze: Path, unit: Path) -> str:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The unit, as installed where the program is."""
-    program = tmp_path / "opt/amibox/.venv/bin/amibox"
-    program.parent.mkdir(parents=True)
-    program.touch(0o755)
-    (tmp_path / "opt/amibox/README.md").touch()
+    for put in places(UNITS):
+        file = tmp_path / put.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(put.mode)
+    (tmp_path / "usr/share/doc/amibox/README.md").touch()
     unit = tmp_path / "amibox.service"
-    unit.write_text(service().replace("/opt/amibox", f"{tmp_path}/opt/amibox"))
+    unit.write_text(re.sub(r"/(?=opt/amibox|usr/share/doc)", f"{tmp_path}/", service()))
     return unit
 
 

@@ -1,0 +1,1 @@
+"""The box's Debian package: ``python -m deb``, as ``make deb`` does. What goes where stands in ``places``."""
