@@ -114,7 +114,7 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "mqtt": (mail, "document_type", lambda document: DocumentType(document[0])),
     "ingest": (schema, "number", lambda value, *_: value + 0.0),
     "console": (Control, "_answer", answer_unguarded),
-    "keys": (Editor, "_insert", lambda self, letter: self._say(letter)),
+    "typed": (Editor, "_insert", lambda self, letter: self._say(letter)),
     "config": (config_reader, "find_line", lambda lines, key: lines[key]),
     "provisioning": (boxes, "_read_root", lambda value, _where: value[:32]),
     "wallet": (phone_wallet, "_point", lambda text: text.encode()),

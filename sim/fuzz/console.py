@@ -124,7 +124,7 @@ DOORS: Final = (
         worst_s=0.05,
     ),
     Door(
-        "keys",
+        "typed",
         "keys at the technician's console",
         open_keys,
         lambda: [
