@@ -157,7 +157,6 @@ RECORDS: Final[tuple[records.Recordable, ...]] = (
         "hede",
     ),
     records.CardCaptured(bytes(16), bytes.fromhex("04a1b2c3d4e5f6")),
-    records.ConsoleUsed("login_pin", "marie"),
     records.Parked("hede", 48.25, -1.5),
 )
 """A whole rental, and what else a box may tell."""
