@@ -19,10 +19,10 @@ from cloud_sync.documents import radio_name
 from cloud_sync.uplink import Uplink, UplinkSettings
 from cloud_sync.wire import Topic
 from onboard.config import Config
-from onboard.console import Console
+from onboard.control import Control
 from onboard.core import capture, known
 from onboard.core.access import list_version
-from onboard.core.commands import Actuate, Loads, Pattern
+from onboard.core.commands import Actuate, Loads, Pattern, Reply
 from onboard.core.events import Event, FaultReported, Started
 from onboard.core.state import State
 from onboard.handshake import Handshake
@@ -33,6 +33,7 @@ from onboard.notify import Notifier
 from onboard.phones import Phones
 from onboard.reactor import Clock, Door, Reactor, Worker, Workers
 from onboard.report import report
+from onboard.service_desk import OWN, ServiceDesk
 from onboard.store_thread import StoreThread
 from onboard.switches import Switches
 from onboard.update_desk import UpdateDesk
@@ -124,8 +125,8 @@ class Box:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uplink: Uplink | None = None
         self._workers: Workers | None = None
-        self._console: Console | None = None
         self._updates: Inbox | None = None
+        self._control: Control | None = None
 
     async def open(self, devices: Devices) -> Reactor:
         """Read the store, put everything together and take the first step of this boot."""
@@ -168,8 +169,9 @@ class Box:
         self.reactor.observers.extend(devices.observers)
         handshake = Handshake(setting.identity.vehicle, setting.identity.agreement, setting.boot_epoch)
         self.phones = Phones(handshake, self.mail, setting.clock, lambda: self.reactor.state, self._post)
-        self.reactor.on_reply = self.phones.replied
         uplink: tuple[Callable[[Loads], None], ...] = ()
+        self._desk = ServiceDesk(self.mail, self.store, setting.clock, lambda: self.reactor.state, self._post)
+        self.reactor.on_reply = self._replied
         workers: list[Any] = list(devices.workers)
         if devices.card_reader is not None:
             workers.append(
@@ -198,9 +200,14 @@ class Box:
         desk = UpdateDesk(
             self._updates, lambda: self.reactor.state, self._silent, self._setting.clock.boot_s, self.reactor.stop
         )
-        handlers = {"status": self._status, "store_copy": self._store_copy, **desk.handlers()}
-        self._console = Console(self._setting.config.box.socket, handlers)
-        await self._console.start()
+        handlers = {
+            "status": self._status,
+            "store_copy": self._store_copy,
+            **desk.handlers(),
+            **self._desk.handlers(),
+        }
+        self._control = Control(self._setting.config.box.socket, handlers, OWN)
+        await self._control.start()
         self._workers.start()
         state = f"{self._setting.identity.vehicle}: ready, with {', '.join(sorted(self.counts()))}"
         log.info("%s", state)
@@ -234,14 +241,18 @@ class Box:
             stuck = await loop.run_in_executor(None, self._workers.stop)
             if stuck:
                 log.warning("did not stop in time: %s", ", ".join(stuck))
-        if self._console is not None:
-            await self._console.stop()
+        if self._control is not None:
+            await self._control.stop()
         await self.store.close()
         if self._workers is not None:
             self.switches.ended()
 
     def _post(self, event: Event) -> None:
         self.reactor.post(event)
+
+    def _replied(self, reply: Reply) -> None:
+        if not self._desk.replied(reply):
+            self.phones.replied(reply)
 
     def _publish(self, topic: Topic, payload: bytes) -> bool:
         if self._setting.carry is not None:

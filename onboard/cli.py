@@ -19,7 +19,9 @@ from rich.table import Table
 from cloud_sync.documents import show
 from onboard import provision, store_copy, support, update_cli
 from onboard.config import BoxConfig
-from onboard.console import ask
+from onboard.console import acceptance, attach
+from onboard.console import command as console
+from onboard.control import ask
 
 DEFAULT_CONFIG: Final = Path("/etc/amibox/box.toml")
 
@@ -130,6 +132,11 @@ def build_parser(commands: Commands) -> argparse.ArgumentParser:
     update_cli.add_arguments(one)
     one.add_argument("--socket", type=Path, default=BoxConfig().socket, help="the daemon's (default: %(default)s)")
     one.set_defaults(do=lambda args: update_cli.run(args, lambda request: ask(args.socket, request)))
+
+    for name, module in (("console", console), ("attach", attach), ("acceptance", acceptance)):
+        one = subs.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(one)
+        one.set_defaults(do=module.run)
 
     one = subs.add_parser("store", help="the box's database")
     kinds = one.add_subparsers(metavar="WHAT", required=True)

@@ -20,12 +20,21 @@ def report(state: State, counts: Mapping[str, Counter[str]], silent: tuple[str, 
     trip = rental.trip if rental is not None else None
     distance_m, source, _ = result(state.meter) if trip is not None else (None, None, ())
     station = station_at(state, now_s)
-    position = state.vehicle.position
+    position, contacts = state.vehicle.position, state.doors.report
     return {
         "vehicle": state.kept.vehicle,
         "software": state.software,
         "state": machine.vehicle_state(state),
         "door": door_word(state),
+        "contacts": None
+        if contacts is None
+        else {
+            "locked": contacts.locked,
+            "driver_open": contacts.driver_open,
+            "passenger_open": contacts.passenger_open,
+            "age_s": round(now_s - contacts.sampled_s, 1),
+        },
+        "lock_armed": state.doors.armed_until_s is not None,
         "standing": standing(state.vehicle, state.policy, now_s).value,
         "bus": state.vehicle.bus.value,
         "charging": state.vehicle.charging.value,

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from cloud_sync.provisioning import PROVISIONING, load_provisioning, sync_folder
-from onboard.console import ask
+from onboard.control import ask
 from onboard.store import Store, StoreFailed
 from onboard.store_open import DATABASE
 from onboard.store_schema import StoreLocked

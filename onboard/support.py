@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from onboard.config import BoxConfig
 from onboard.config_town import TOWN
-from onboard.console import ask
+from onboard.control import ask
 from onboard.scrub import known_of, scrub, scrub_values
 from onboard.store_open import DATABASE
 

@@ -27,7 +27,7 @@ from cloud_sync.documents import Refused, Update, decode_key_set, decode_update,
 from cloud_sync.documents.update import BLOCK_BYTES, HEAD_BYTES, fits, head_of, version_text
 from onboard import launch, slots
 from onboard.config import BoxConfig
-from onboard.console import ask
+from onboard.control import ask
 from onboard.inbox import BUNDLE, BUNDLE_BYTES_MAX, KEYS, ROOTS, missing
 from onboard.slots import Slot, Slots, Trial, Verdict
 

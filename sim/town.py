@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from cloud_sync.endpoint import authority
 from cloud_sync.endpoint.store import Store, sqlite_url
 from onboard.__main__ import BUILD_S
-from onboard.console import ask
+from onboard.control import ask
 from onboard.core.policy import Station
 from sim import boxes
 from sim.box_toml import station

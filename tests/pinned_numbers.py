@@ -67,6 +67,9 @@ PINNED: dict[str, dict[str, object]] = {
         "OFF_AGAIN_S": 600.0,
         "WAKE_LEAST_S": 120.0,
     },
+    "onboard.core.grants": {
+        "VISIT_S": 3600,
+    },
     "onboard.core.rental": {
         "ELSEWHERE_M": 1000.0,
         "ENDED_MAX": 64,
@@ -77,6 +80,9 @@ PINNED: dict[str, dict[str, object]] = {
     },
     "onboard.core.results": {
         "_ARMED": "shut_the_door",
+    },
+    "onboard.core.service": {
+        "MARK_BYTES": 4,
     },
     "onboard.core.trip": {
         "EARTH_RADIUS_M": 6371000.0,

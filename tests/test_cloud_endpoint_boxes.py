@@ -30,7 +30,7 @@ from cloud_sync.endpoint.cards import slot_of
 from cloud_sync.endpoint.certificates import BrokerAuthority
 from cloud_sync.endpoint.store import StoreError
 from cloud_sync.endpoint.technicians import let_in, shut_out, technicians_of
-from cloud_sync.provisioning import load_provisioning, make_keys, take_answer
+from cloud_sync.provisioning import load_provisioning, make_keys, pin_digest, take_answer
 from tests.cloud_rig import NOW_S
 from tests.document_rig import STRANGE_BOX
 
@@ -351,3 +351,21 @@ def test_technicians_are_a_cars_and_bounded(bench: Bench, monkeypatch: pytest.Mo
         assert technicians_of(hall.store, CAR) == (Technician("a", bytes(16), b"\1" * 32),)
         assert shut_out(hall.store, CAR, "a")
         assert not shut_out(hall.store, CAR, "a")
+
+
+def test_a_pin_is_printed_once_and_its_digest_goes_to_the_car(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    box = bench.box("one")
+    bench.run("add", CAR, request=box)
+    capsys.readouterr()
+    command = ["box", "pin", CAR, "marie", "--dir", str(bench.folder)]
+    pins = []
+    for _ in range(2):
+        assert main(command) == 0
+        pins.append(capsys.readouterr().out.split(f"{CAR}: ")[1].split()[0])
+    assert all(len(pin) == 8 and pin.isdecimal() for pin in pins)
+    [marie] = taken(box, bench.run("renew", CAR)[1]).technicians
+    assert marie.digest == pin_digest(pins[1], marie.salt) != pin_digest(pins[0], marie.salt)
+    assert not any(pins[1].encode() in file.read_bytes() for file in bench.folder.rglob("*") if file.is_file())
+    assert main([*command, "--withdraw"]) == 0
+    assert taken(box, bench.run("renew", CAR)[1]).technicians == ()
+    assert [main(wrong) for wrong in ([*command, "--withdraw"], [*command[:3], "M x", *command[4:]])] == [1, 1]

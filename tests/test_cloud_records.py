@@ -66,6 +66,7 @@ FROZEN = {
     "Parked": (18, ["station", "latitude", "longitude"]),
     "Track": (19, ["rental", "trip", "points"]),
     "CardCaptured": (20, ["capture", "uid"]),
+    "ConsoleUsed": (21, ["action", "by", "detail"]),
 }  # fmt: skip
 """Written down here once more: whoever renumbers a kind or a field has to change a test that says not to."""
 

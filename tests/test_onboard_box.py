@@ -26,7 +26,7 @@ from onboard import cli
 from onboard.__main__ import BUILD_S, boot_epoch, build_devices, run
 from onboard.box import INBOX_MAX, Box, Devices, NoDoor, Setting
 from onboard.config import parse_config
-from onboard.console import LINE_MAX, Console, ask
+from onboard.control import LINE_MAX, Control, ask
 from onboard.core.commands import Action, Actuate, Pattern
 from onboard.core.events import LockButtonPressed, Reading, Signal, SignalsReported
 from onboard.mail import Identity
@@ -130,30 +130,30 @@ def test_a_bad_request_gets_a_refusal_and_the_next_an_answer(tmp_path: Path, lin
         async def hello(_request: dict[str, Any]) -> dict[str, Any]:
             return {"hello": True}
 
-        console = Console(tmp_path / "s", {"hello": hello})
-        await console.start()
+        control = Control(tmp_path / "s", {"hello": hello})
+        await control.start()
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
         writer.write(line)
         assert "error" in json.loads(await asyncio.wait_for(reader.readline(), 5))
-        assert console.counts["request_refused"] == 1
+        assert control.counts["request_refused"] == 1
         writer.write(b'{"command": "hello"}\n')
         assert json.loads(await asyncio.wait_for(reader.readline(), 5)) == {"hello": True}
         writer.close()
-        await console.stop()
+        await control.stop()
 
     asyncio.run(play())
 
 
 def test_an_endless_line_is_cut_off(tmp_path: Path) -> None:
     async def play() -> None:
-        console = Console(tmp_path / "s", {})
-        await console.start()
+        control = Control(tmp_path / "s", {})
+        await control.start()
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
         writer.write(b"x" * (3 * LINE_MAX))
         assert await asyncio.wait_for(reader.read(), 5) == b""
-        assert console.counts["client_dropped"] == 1
+        assert control.counts["client_dropped"] == 1
         writer.close()
-        await console.stop()
+        await control.stop()
 
     asyncio.run(play())
 

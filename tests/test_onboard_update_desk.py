@@ -15,7 +15,7 @@ from hw import desk, inspect_can, inspect_nmea
 from onboard import cli, launch, slots
 from onboard.__main__ import check, run
 from onboard.box import Box, Devices
-from onboard.console import ask
+from onboard.control import ask
 from onboard.core.events import SupplyReported
 from onboard.inbox import BUNDLE, KEYS, ROOTS
 from onboard.notify import Notifier

@@ -16,7 +16,7 @@ import pytest
 from cloud_sync.documents import encode_key_set, encode_reservation_list
 from cloud_sync.wire import Topic
 from onboard.box import INBOX_MAX, Box, Devices
-from onboard.console import CLIENTS_MAX, Console, ask
+from onboard.control import CLIENTS_MAX, Control, ask
 from onboard.core.commands import Pattern
 from onboard.core.events import LockButtonPressed
 from onboard.notify import Notifier
@@ -98,20 +98,20 @@ def test_a_newer_key_set_is_there_after_a_restart_and_an_older_one_stays_refused
 
 
 def test_the_local_socket_serves_few_and_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onboard.console.IDLE_S", 0.5)
+    monkeypatch.setattr("onboard.control.IDLE_S", 0.5)
 
     async def play() -> None:
-        console = Console(tmp_path / "s", {})
-        await console.start()
+        control = Control(tmp_path / "s", {})
+        await control.start()
         links = [await asyncio.open_unix_connection(tmp_path / "s") for _ in range(CLIENTS_MAX + 1)]
         last, _ = links[-1]
         assert await asyncio.wait_for(last.read(), 0.4) == b"", "one too many"
         for reader, _ in links[:-1]:
             assert await asyncio.wait_for(reader.read(), LIMIT_S) == b"", "silent for too long"
-        assert console.counts["client_dropped"] == CLIENTS_MAX
+        assert control.counts["client_dropped"] == CLIENTS_MAX
         for _, writer in links:
             writer.close()
-        await console.stop()
+        await control.stop()
 
     asyncio.run(play())
 

@@ -22,7 +22,8 @@ from hw.can_signals import SignalDecoder
 from hw.pcsc import Pcsc
 from hw.taps import Target
 from onboard import config_reader, mail
-from onboard.console import Console
+from onboard.console.editor import Editor
+from onboard.control import Control
 from sim import phone_wallet
 from sim.fuzz import run as long_run
 from sim.fuzz.door import Door, Harness, opened, place_of, worst_s
@@ -90,7 +91,7 @@ def test_what_crashed_once_is_taken_or_refused(what: str) -> None:
         harness(data)
 
 
-async def answer_unguarded(self: Any, line: bytes) -> Any:
+async def answer_unguarded(self: Any, line: bytes, **_trusted: bool) -> Any:
     request = json.loads(line)
     return await self._handlers[request["command"]](request)
 
@@ -112,7 +113,8 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "desfire": (desfire, "_expect", lambda answer, *_: answer[:-2]),
     "mqtt": (mail, "document_type", lambda document: DocumentType(document[0])),
     "ingest": (schema, "number", lambda value, *_: value + 0.0),
-    "console": (Console, "_answer", answer_unguarded),
+    "console": (Control, "_answer", answer_unguarded),
+    "typed": (Editor, "_insert", lambda self, letter: self._say(letter)),
     "config": (config_reader, "find_line", lambda lines, key: lines[key]),
     "provisioning": (boxes, "_read_root", lambda value, _where: value[:32]),
     "wallet": (phone_wallet, "_point", lambda text: text.encode()),

@@ -96,6 +96,7 @@ TABLE: Final[dict[type[Recordable], tuple[int, str]]] = {
     core.Parked: (18, "station latitude longitude"),
     core.Track: (19, "rental trip points"),
     core.CardCaptured: (20, "capture uid"),
+    core.ConsoleUsed: (21, "action by detail"),
 }
 """Each kind's code and its fields in the order of their numbers. Only ever add."""
 
@@ -182,6 +183,7 @@ _WORDS: Final[dict[type[Recordable], str]] = {
     core.Parked: "parked",
     core.Track: "track",
     core.CardCaptured: "card_captured",
+    core.ConsoleUsed: "console_used",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cloud_sync.documents import BoxRequest, unarmoured
 from cloud_sync.documents.boxes import TOWN_BYTES_MAX
+from cloud_sync.endpoint import pins
 from cloud_sync.endpoint.boxes import TOWN, Boxes, Done
 
 REQUEST_BYTES_MAX: Final = 65_536
@@ -58,6 +59,7 @@ def add_parser(commands: Any) -> None:
     move.add_argument("old", metavar="FROM", help="the car that it was in")
     move.add_argument("vehicle", metavar="TO", help="the car that it is in now")
     move.set_defaults(run=_move)
+    pins.add_parser(box)
     one = box.add_parser("list", parents=[where], help="every box that is or was in a car")
     one.set_defaults(run=_list)
 

@@ -9,6 +9,7 @@
    stay good for it.
 4. Staff, within their own time; afterwards by a pass with the service right.
 5. The last driver once more, for the charging cable, until somebody else opens.
+6. A technician logged in at the console, whose name and PIN the town hall gave: a member of staff's visit.
 
 A booking whose rental is over opens nothing, so it stands in nobody's way either.
 
@@ -23,8 +24,8 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from onboard.core.clock import Belief, ClockQuality, Instant, believe
-from onboard.core.events import CardCredential, Credential, PhoneCredential, RemoteCredential
-from onboard.core.grants import Assurance, BookingKind, CardGrant, Pass, Reservation, Rights, StaffGrant
+from onboard.core.events import CardCredential, ConsoleCredential, Credential, PhoneCredential, RemoteCredential
+from onboard.core.grants import VISIT_S, Assurance, BookingKind, CardGrant, Pass, Reservation, Rights, StaffGrant
 from onboard.core.records import RentalKind
 from onboard.core.state import State
 
@@ -84,6 +85,8 @@ def credential_name(credential: Credential) -> str:
             return "phone"
         case RemoteCredential():
             return "remote"
+        case ConsoleCredential():
+            return "console"
         case _:
             assert_never(credential)
 
@@ -100,7 +103,7 @@ def revoked(state: State, credential: Credential, now: Instant) -> bool:
             used = [p for p in newest_last(state) if p.phone_key == key and p.reservation_id == latest_booking(state)]
             marks = [key, *([grant.id] if grant is not None else [p.id for p in used[-1:]])]
             return any(taken_back(state, mark, now) for mark in marks)
-        case RemoteCredential():
+        case RemoteCredential() | ConsoleCredential():
             return False
         case _:
             assert_never(credential)
@@ -154,7 +157,7 @@ def names(cards: tuple[CardGrant, ...], keys: tuple[bytes, ...], subject: bytes,
             return any(card.ref == ref for card in cards)
         case PhoneCredential(key=key):
             return key in keys
-        case RemoteCredential(subject=who):
+        case RemoteCredential(subject=who) | ConsoleCredential(subject=who):
             return who == subject
         case _:
             assert_never(credential)
@@ -339,7 +342,10 @@ def _unproven(state: State, mine: Candidate, everything: tuple[Candidate, ...], 
 
 
 def _staff(state: State, credential: Credential, now: Instant) -> Grant | Denial:
-    """Rule 4."""
+    """Rules 4 and 6."""
+    if isinstance(credential, ConsoleCredential):
+        visit = StaffGrant(credential.subject, int(belief(state, now).best_s) + VISIT_S, (), (), Rights.DOOR)
+        return Grant(6, RentalKind.STAFF, _visit(visit))
     listed = state.kept.grants.listed
     verdict: Grant | Denial = Denial("unknown")
     for person in listed.staff if listed is not None else ():

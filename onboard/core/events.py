@@ -143,7 +143,14 @@ class RemoteCredential:
     not_after_s: float
 
 
-Credential = CardCredential | PhoneCredential | RemoteCredential
+@dataclass(frozen=True, slots=True)
+class ConsoleCredential:
+    """A technician who logged in at the box's own console. ``subject``: 16 bytes that stand for them in records."""
+
+    subject: bytes
+
+
+Credential = CardCredential | PhoneCredential | RemoteCredential | ConsoleCredential
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +315,32 @@ class MaintenanceRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleReported:
+    """Something happened at the technician's console that is to be written down: see ``records.ConsoleUsed``."""
+
+    action: str
+    by: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CardWanted:
+    """The console waits for the next card until this boot time; ``Reply`` to ``request`` says what it was.
+
+    ``login``: whose it is, if a member of staff's who may open now; else: its kind. Nothing opens by it.
+    """
+
+    request: int
+    until_s: float
+    login: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequested:
+    """A technician wants everything that waits sent now, from the last acknowledgement on."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlineReached:
     """The moment that ``next_deadline`` named has come."""
 
@@ -333,6 +366,9 @@ Event = (
     | SupplyReported
     | FaultReported
     | MaintenanceRequested
+    | ConsoleReported
+    | CardWanted
+    | SyncRequested
     | DeadlineReached
 )
 """Closed union of everything that can happen."""

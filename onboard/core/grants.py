@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
 
+VISIT_S = 3600
+"""A door test from the console that lasts longer is told of, like any visit that outlasts its time."""
+
 
 class Assurance(StrEnum):
     """How a card proves itself: by its number alone, or by mutual authentication with a key of its own."""

@@ -20,6 +20,9 @@ The rules, in prose
     after its event: a report that confirms a pulse at the last moment saves a second pulse.
 8.  Staff or the commune may have the number of a card taken that is nobody's here (``CAPTURE``): the next such card
     within two minutes. Nothing opens by it.
+9.  A technician at the console is staff like any other: a door test is a visit of theirs, written down, and never while
+    the car moves or somebody rents it. A card that the console waits for opens nothing; the running trip's driver's
+    does what it always does.
 
 An effect's result is a new event. If a commit fails, the state before the step holds and nothing of it is done.
 """
@@ -30,7 +33,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Final, assert_never
 
-from onboard.core import access, doors, power, rental, request, results, sync, watch
+from onboard.core import access, doors, power, rental, request, results, service, sync, watch
 from onboard.core.clock import ClockQuality, Instant
 from onboard.core.commands import Command, Pattern, Record
 from onboard.core.draft import HOUR_S, Draft
@@ -40,7 +43,9 @@ from onboard.core.events import (
     ActuationSettled,
     BusReported,
     CardsRefused,
+    CardWanted,
     ChargingReported,
+    ConsoleReported,
     DeadlineReached,
     DoorReported,
     Event,
@@ -56,10 +61,12 @@ from onboard.core.events import (
     SignalsReported,
     Started,
     SupplyReported,
+    SyncRequested,
     TimeHeard,
 )
 from onboard.core.records import (
     Booted,
+    ConsoleUsed,
     MaintenanceChanged,
     Recordable,
     RentalEnded,
@@ -136,6 +143,7 @@ def _handle(d: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - a
         case KeySetTaken():
             d.keep(grants=replace(d.kept.grants, passes=()))  # who has a good one shows it again
         case CardsRefused():
+            service.on_cards_refused(d, event)
             request.on_cards_refused(d, event)
         case PhoneRefused():
             request.on_phone_refused(d, event)
@@ -177,6 +185,12 @@ def _handle(d: Draft, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - a
                 d.keep(maintenance=event.on)
                 d.record(MaintenanceChanged(event.on, event.by))
                 d.tell_status()
+        case ConsoleReported():
+            d.record(ConsoleUsed(event.action, event.by, event.detail))
+        case CardWanted():
+            d.set(card_wanted=event)
+        case SyncRequested():
+            sync.on_asked(d)
         case DeadlineReached():
             pass
         case _:

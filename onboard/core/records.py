@@ -248,6 +248,18 @@ class CardCaptured:
     uid: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ConsoleUsed:
+    """What happened at the technician's console, by whom: the name that the town hall gave their PIN, or a card's mark.
+
+    ``action``: ``login_pin login_card login_failed locked_out logout door_test reboot acceptance files``.
+    """
+
+    action: str
+    by: str
+    detail: str = ""
+
+
 Recordable = (
     Booted
     | TripStarted
@@ -269,6 +281,7 @@ Recordable = (
     | Parked
     | Track
     | CardCaptured
+    | ConsoleUsed
 )
 """Closed union of everything that is written down."""
 

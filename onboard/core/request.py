@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onboard.core import access, capture, doors, known, rental, results
+from onboard.core import access, capture, doors, known, rental, results, service
 from onboard.core import trip as trips
 from onboard.core.access import Denial, Grant
 from onboard.core.cards import CAPTURE_S
@@ -64,7 +64,7 @@ def on_access(d: Draft, event: AccessRequested) -> None:
     running = d.kept.rental
     if event.intent is Intent.CAPTURE:
         _open_capture(d, event)
-    elif _captured(d, event):
+    elif service.shown(d, event) or _captured(d, event):
         pass
     elif running is not None and access.is_driver(d.state, running.booking, who):
         _driver(d, event, running)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from onboard.core.clock import Anchor, ClockQuality, Instant, Span
 from onboard.core.commands import Action, Loads, SupplyLevel
-from onboard.core.events import BusState, Charging, DoorReported, Position, Reading, Signal
+from onboard.core.events import BusState, CardWanted, Charging, DoorReported, Position, Reading, Signal
 from onboard.core.grants import Pass, Reservation, ReservationList
 from onboard.core.policy import Policy
 from onboard.core.records import RentalKind
@@ -273,6 +273,8 @@ class State:
     vehicle: Vehicle = field(default_factory=Vehicle)
     last_driver: LastDriver | None = None
     capture: Capture | None = None
+    card_wanted: CardWanted | None = None
+    """The console waits for a card. Lives in memory, until its time."""
     sending: Sending = Sending()
     supply: Supply = field(default_factory=Supply)
     denied: tuple[Answered, ...] = ()

@@ -115,6 +115,13 @@ def on_link(d: Draft, event: LinkReported) -> None:
         d.sending(waiting_since_s=d.boot_s)
 
 
+def on_asked(d: Draft) -> None:
+    """Send all that waits at once: a technician stands there and wants to see it arrive."""
+    if d.state.sending.connected:
+        _rewind(d, d.state.sending.acked_seq, 0)
+        d.sending(status_at_s=d.boot_s)
+
+
 def on_ack(d: Draft, event: AckReceived) -> None:
     """Let go what the cloud has. An acknowledgement of another store, or of what we never wrote, frees nothing."""
     sending, outbox = d.state.sending, d.kept.outbox

@@ -20,6 +20,7 @@ from onboard.core.events import (
     ActuationOutcome,
     ActuationSettled,
     CardCredential,
+    ConsoleCredential,
     Credential,
     DeadlineReached,
     DoorReported,
@@ -395,3 +396,5 @@ class World:
                 stale = stale or who.counter <= self._heard_counter
                 self._heard_counter = self._heard_counter if stale else who.counter
                 return Asker(frozenset((subject,)), frozenset(), stale)
+            case ConsoleCredential(subject=subject):
+                return Asker(frozenset((subject,)), frozenset())

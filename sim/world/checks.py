@@ -17,6 +17,7 @@ from onboard.core.commands import Action
 from onboard.core.events import (
     AccessRequested,
     CardCredential,
+    ConsoleCredential,
     Credential,
     Event,
     PhoneCredential,
@@ -337,7 +338,7 @@ class Checks:
                 return next((each.name for each in self._world.people.everybody if each.card == ref), None)
             case PhoneCredential(key=key):
                 return next((each.name for each in self._world.people.everybody if each.key.public == key), None)
-            case RemoteCredential():
+            case RemoteCredential() | ConsoleCredential():
                 return None
 
     def _name(self, started: TripStarted) -> str:

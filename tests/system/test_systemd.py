@@ -94,6 +94,29 @@ def test_the_switch_sets_the_alarm_and_asks_systemd(tmp_path: Path, asked: str, 
     assert not (tmp_path / "power-off").exists()
 
 
+@pytest.fixture
+def console(installed: Path) -> Path:
+    """The console's unit, for one line."""
+    unit = installed.with_name("amibox-console@ttyS0.service")
+    text = (UNITS / "amibox-console@.service").read_text()
+    unit.write_text(text.replace("/opt/amibox", f"{installed.parent}/opt/amibox"))
+    return unit
+
+
+def test_the_consoles_unit_is_understood_and_exposed_to_little(systemd_analyze: Path, console: Path) -> None:
+    assert verify(systemd_analyze, console) == "0 "
+    assert exposure(systemd_analyze, console) <= 2.0
+    console.write_text(re.sub(r"(?m)^(SystemCallFilter|DevicePolicy).*\n", "", console.read_text()))
+    assert exposure(systemd_analyze, console) > 2.0
+
+
+@pytest.mark.parametrize("name", ["amibox-reboot.path", "amibox-reboot.service"])
+def test_the_restart_units_are_understood(systemd_analyze: Path, installed: Path, name: str) -> None:
+    for each in ("amibox-reboot.path", "amibox-reboot.service"):
+        installed.with_name(each).write_text((UNITS / each).read_text())
+    assert verify(systemd_analyze, installed.with_name(name)) == "0 "
+
+
 def test_systemd_would_make_the_user_that_the_service_runs_as() -> None:
     program = shutil.which("systemd-sysusers")
     assert program, "systemd-sysusers is missing: sudo apt install systemd"
