@@ -117,7 +117,7 @@ bench-image: setup ## build the disk of the bench's guest; RELEASE=12, 13 or 12-
 hil: setup ## the numbered tests in a guest (RELEASE=12, 13, 12-arm64), or on wires (RIG=FILE)
 	$(if $(RIG),,$(BIN)/python -m sim.bench image --release $(RELEASE))
 	RELEASE=$(RELEASE) RIG=$(RIG) $(BIN)/pytest -m hil --durations=0 -v $(TESTS)
-	$(if $(filter $(PASSED),$(TESTS)),@echo "Not among them yet: 13 (package), 14 (updates), 15 (fitting), 16 (read-only root): make hil TESTS=FILE")
+	$(if $(filter $(PASSED),$(TESTS)),@echo "Not among them yet: 13 package; 14 updates; 15 fitting; 16 read-only root. Run them by make hil TESTS=FILE")
 
 # The faults and power cuts of 8 and 10 take most of the time, and hang least on the release.
 hil-other: setup ## tests 1 to 6 and 9 on Debian 13 as well, if what guests are made of has changed lately
