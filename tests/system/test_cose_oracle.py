@@ -11,7 +11,8 @@ import pytest
 
 from cloud_sync.documents import DocumentType, cbor, cose
 from cloud_sync.documents.kinds import BOX_TYPES, SEALED_TYPES
-from tests.document_rig import BOX, BOX_V, CAR, CASES, CLOUD, CLOUD_C, ROOT
+from sim.fuzz.world import opener, sealed_for
+from tests.document_rig import BOX, CASES, CLOUD, ROOT
 
 ORACLE = """
 import json, sys
@@ -78,19 +79,19 @@ def test_another_implementation_opens_and_verifies_every_document(oracle: Path) 
     for kind, case in CASES.items():
         data = case.data
         signer = ROOT if kind is DocumentType.KEY_SET else BOX if kind in BOX_TYPES else CLOUD
-        reader = BOX_V if kind is DocumentType.RESERVATION_LIST else CLOUD_C
+        reader, car = opener(kind), sealed_for(kind)
         key = {"pem": reader.to_pem().decode(), "kid": reader.kid.hex()}
         jobs.append(
             {
                 "type": int(kind),
-                "car": CAR,
+                "car": car,
                 "data": data.hex(),
                 "alg": "ES256" if kind in BOX_TYPES else "EdDSA",
                 "sign": {"pem": signer.to_pem().decode(), "kid": signer.kid.hex()},
                 "open": key if kind in SEALED_TYPES else None,
             }
         )
-        payloads.append(cose.open_document(data, kind, CAR, reader).payload)
+        payloads.append(cose.open_document(data, kind, car, reader).payload)
     done = subprocess.run(
         [oracle, "-I", "-c", ORACLE], input=json.dumps(jobs), capture_output=True, text=True, check=False
     )

@@ -36,7 +36,7 @@ def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         file = tmp_path / put.name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(put.mode)
-    for name in ("amibox-run", "amibox-update"):
+    for name in ("amibox", "amibox-run", "amibox-update"):
         program = tmp_path / "opt/amibox/.venv/bin" / name
         program.parent.mkdir(parents=True, exist_ok=True)
         program.touch(0o755)
