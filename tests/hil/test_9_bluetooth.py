@@ -35,7 +35,8 @@ def restarts(rig: Rig) -> int:
 
 def configure(rig: Rig, text: bytes) -> None:
     rig.put(BOX_CONFIG, text, owner="root:amibox", mode="640")
-    rig.shell("systemctl restart amibox")
+    # The next test may cut the power before the kernel writes it out by itself.
+    rig.shell("sync && systemctl restart amibox")
     rig.await_box()
 
 
