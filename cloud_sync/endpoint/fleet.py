@@ -9,7 +9,8 @@ from sqlalchemy import Connection, select
 
 from cloud_sync.endpoint import tables
 from cloud_sync.endpoint.models import StationInfo
-from cloud_sync.endpoint.planning import WORDS, Fault, Fleet, Slot, Terms, faults
+from cloud_sync.endpoint.planning import WORDS, Fleet, Slot, Terms, faults
+from cloud_sync.endpoint.words import in_both
 
 
 def read(db: Connection, stations: Sequence[StationInfo], now_s: int, terms: Terms) -> Fleet:
@@ -41,10 +42,4 @@ def check(db: Connection, wanted: Slot, stations: Sequence[StationInfo], now_s: 
     terms = Terms()
     found = faults(wanted, read(db, stations, now_s, terms), terms)
     if found:
-        raise HTTPException(409, refusal(found))
-
-
-def refusal(found: Sequence[Fault]) -> str:
-    """Say what speaks against a booking."""
-    french, english = (" ".join(WORDS[each][language] for each in found) for language in (0, 1))
-    return f"{french} / {english}"
+        raise HTTPException(409, in_both(WORDS, found))

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud_sync.endpoint import tables
 from cloud_sync.endpoint.charges import CLOCK
-from cloud_sync.endpoint.membership import WORDS, Lack, Member, Right, Rules, State, lacks
+from cloud_sync.endpoint.membership import WORDS, Member, Right, Rules, State, lacks
 from cloud_sync.endpoint.models_member import MemberIn, MemberOut, told
 from cloud_sync.endpoint.store import Store
+from cloud_sync.endpoint.words import in_both
 
 MEMBERS_MAX: Final = 500
 """In one answer; a commune of 2,273 people has some tens."""
@@ -100,7 +101,7 @@ class Members:
         days = [datetime.fromtimestamp(at_s, CLOCK).date() for at_s in (start_s, end_s)]
         found = dict.fromkeys(lack for day in days for lack in lacks(person, day, self._rules))
         if found:
-            raise HTTPException(409, refusal(tuple(found)))
+            raise HTTPException(409, in_both(WORDS, found))
         table = tables.pseudonyms
         newest = select(table.c.driver).where(table.c.member == member).order_by(table.c.since_s.desc()).limit(1)
         return Driver(db.execute(newest).scalar_one(), json.loads(row.phone_keys), row.trace)
@@ -116,12 +117,6 @@ class Members:
             member=row.member,
             lacks=told(lacks(_person(row), today, self._rules)),
         )
-
-
-def refusal(lacking: tuple[Lack, ...]) -> str:
-    """Say what lacks: French, then English."""
-    french, english = (" ".join(WORDS[each][language] for each in lacking) for language in (0, 1))
-    return f"{french} / {english}"
 
 
 def _row(db: Connection, member: int) -> Row[Any]:

@@ -14,6 +14,7 @@ StationId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 PhoneKey = Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-f]{64}$")]
 PassId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Second = Annotated[int, Field(ge=0, le=2**40)]
+Cents = Annotated[int, Field(ge=0, le=100_000)]
 
 Answers = dict[int | str, dict[str, Any]]
 BOOKING_MAX_S: Final = 30 * 86_400

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from cloud_sync.endpoint.membership import WORDS, Lack, Right, State
-from cloud_sync.endpoint.models import PhoneKey, Strict
+from cloud_sync.endpoint.models import Cents, PhoneKey, Strict
 
 PHONES_MAX: Final = 4
 LINE: Final = r"^[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
@@ -27,7 +27,6 @@ Email = Annotated[
     str, StringConstraints(max_length=120, pattern=r"^([^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+)?$")
 ]
 Phone = Annotated[str, StringConstraints(max_length=30, pattern=r"^(\+?[0-9][0-9 .()-]{3,28})?$")]
-Cents = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class MemberIn(Strict):

@@ -11,12 +11,11 @@ from pydantic import Field, StringConstraints, model_validator
 from sqlalchemy import Row
 
 from cloud_sync.endpoint import charges, tariff
-from cloud_sync.endpoint.models import Second, Strict
+from cloud_sync.endpoint.models import Cents, Second, Strict
 from cloud_sync.endpoint.store import Store
 
 Month = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$")]
 ChargeName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Cents = Annotated[int, Field(ge=0, le=100_000)]
 CSV: Final = "text/csv; charset=utf-8"
 
 
